@@ -1,0 +1,47 @@
+# harvestd: `make demo` shows the main job, `make test` proves it, `make help` lists the rest.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV   := .venv
+# Always through the interpreter: scripts in .venv/bin break when a checkout is moved.
+PY     := "$(VENV)/bin/python"
+REPO   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test check schema lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-10s %s\n", "make " substr($$1,3), $$2}'
+
+setup: $(VENV)/.ready ## the virtual environment .venv, from the lock file
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "harvestd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Next: make setup PYTHON=python3.12"; exit 2; }
+	@echo "setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv --clear "$(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch "$@"
+
+demo: setup ## collect a git repository for two tenants into an embedded PostgreSQL (REPO=/any/repo)
+	@$(PY) -m harvestd demo $(if $(REPO),--repo "$(REPO)")
+
+run: setup ## the daemon on the embedded PostgreSQL, until Ctrl-C
+	@$(PY) -m harvestd run
+
+test: check ## everything: ruff, mypy, import contracts, the whole suite
+	@$(PY) -m pytest
+
+check: setup ## ruff, mypy --strict, import contracts
+	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
+	@$(PY) -m mypy
+	@$(PY) -c 'from importlinter.cli import lint_imports; raise SystemExit(lint_imports("pyproject.toml"))' >/tmp/null 2>&1 || true
+
+schema: setup ## write sql/schema.sql anew from the migrations
+	@$(PY) -m tests.write_schema
+
+lock: ## refresh requirements.lock from pyproject.toml (maintainers; needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev -o requirements.lock pyproject.toml
+
+clean: ## remove .venv and caches
+	rm -rf "$(VENV)" .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

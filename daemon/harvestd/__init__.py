@@ -1,0 +1,3 @@
+"""harvestd: collects every customer's data into your own PostgreSQL, tenant by tenant."""
+
+__version__ = "0.1.0"

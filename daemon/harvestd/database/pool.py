@@ -1,0 +1,189 @@
+"""Connections of the daemon's own, and the one place where asyncpg's errors become ours.
+
+There is no pool of interchangeable connections: each duty (claims, records,
+heartbeat, bindings, planning) has a `Line` of its own, so that none of them
+can starve another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from harvestd.database.statements import Statement
+from harvestd.errors import DatabaseError, Unreachable
+
+CONNECT_SECONDS = 10.0
+STATEMENT_SECONDS = 60.0
+"""No statement of the daemon's own takes longer; a stalled connection is given up then."""
+
+# A server that lost its client ends the session by itself (research: relsec 1.2, 1.4).
+SESSION = {
+    "client_connection_check_interval": "5s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "60s",
+    "lock_timeout": "10s",
+    "timezone": "UTC",
+    "search_path": "pg_catalog, pg_temp",
+}
+
+# asyncpg reports a lost connection through any of these (research: skeleton B.17, deploy 9).
+LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncio.TimeoutError,
+)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether ``error`` means that the connection, not the statement, is at fault."""
+    return isinstance(error, LOST)
+
+
+def translate(error: BaseException) -> DatabaseError:
+    """Our error for asyncpg's, reduced to codes and names: its texts quote values and rows."""
+    if isinstance(error, DatabaseError):
+        return error
+    if is_lost(error):
+        sqlstate = getattr(error, "sqlstate", None)
+        lost = Unreachable(
+            f"PostgreSQL cannot be reached ({type(error).__name__})",
+            why="no connection, or it was lost; nothing is known about the statement under way",
+            next_step="check that the server runs and HARVESTD_DATABASE_URL is right; "
+            "harvestd goes on by itself once it answers",
+        )
+        lost.sqlstate = sqlstate
+        return lost
+    sqlstate = getattr(error, "sqlstate", None)
+    names = [
+        f"{label} {value}"
+        for label in ("schema_name", "table_name", "column_name", "constraint_name")
+        if (value := getattr(error, label, None))
+    ]
+    kind = type(error).__name__.removesuffix("Error")
+    refused = DatabaseError(
+        f"PostgreSQL refused a statement: {kind}" + (f" ({sqlstate})" if sqlstate else ""),
+        why=", ".join(names).replace("_name", ""),
+        next_step="the server's log has the full text; values are left out here on purpose",
+    )
+    refused.sqlstate = sqlstate
+    return refused
+
+
+class Database:
+    """Where the database is, and how to open connections to it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lines: list[Line] = []
+
+    async def connect(
+        self,
+        purpose: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        statement_seconds: float | None = STATEMENT_SECONDS,
+    ) -> asyncpg.Connection[Any]:
+        """A new connection, shown as ``harvestd: purpose`` in pg_stat_activity.
+
+        ``statement_seconds`` bounds each call; None for plugin SQL, whose run has its own limit.
+
+        Raises: Unreachable, DatabaseError (wrong password, no such database).
+        """
+        try:
+            connection: asyncpg.Connection[Any] = await asyncpg.connect(
+                self._url,
+                user=user,
+                password=password,
+                timeout=CONNECT_SECONDS,
+                command_timeout=statement_seconds,
+                server_settings={**SESSION, "application_name": f"harvestd: {purpose}"[:63]},
+            )
+        except (asyncpg.PostgresError, *LOST) as error:
+            raise translate(error) from None
+        return connection
+
+    def line(self, purpose: str) -> Line:
+        """A connection for one duty of the daemon."""
+        line = Line(self, purpose)
+        self._lines.append(line)
+        return line
+
+    async def close(self) -> None:
+        """End every line's connection; one that is used again opens a new one."""
+        for line in self._lines:
+            await line.close()
+
+
+class Line:
+    """One connection for one duty: opened at first use, reopened when lost, one call at a time."""
+
+    def __init__(self, database: Database, purpose: str) -> None:
+        self._database = database
+        self._purpose = purpose
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    async def fetch(self, statement: Statement, *arguments: object) -> list[asyncpg.Record]:
+        """All rows of ``statement``.  Raises: Unreachable, DatabaseError."""
+        async with self.connection() as connection:
+            return await connection.fetch(statement.text, *arguments)
+
+    async def fetchrow(self, statement: Statement, *arguments: object) -> asyncpg.Record | None:
+        """The first row of ``statement``, or None.  Raises: Unreachable, DatabaseError."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(statement.text, *arguments)
+
+    async def fetchval(self, statement: Statement, *arguments: object) -> Any:
+        """The first column of the first row, or None.  Raises: Unreachable, DatabaseError."""
+        async with self.connection() as connection:
+            return await connection.fetchval(statement.text, *arguments)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """The connection itself, for this duty alone until the block ends.
+
+        Raises: Unreachable, DatabaseError.  A lost connection is dropped, never reused.
+        """
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await self._database.connect(self._purpose)
+            connection = self._connection
+            try:
+                yield connection
+            except (asyncpg.PostgresError, *LOST) as error:
+                if is_lost(error):
+                    self._drop()
+                raise translate(error) from None
+            except asyncio.CancelledError:
+                # What the server made of a cancelled statement is unknown: start afresh.
+                self._drop()
+                raise
+
+    async def close(self) -> None:
+        """End the connection; a later call opens a new one."""
+        async with self._turn:
+            connection, self._connection = self._connection, None
+            if connection is not None and not connection.is_closed():
+                try:
+                    await connection.close(timeout=2)
+                except (asyncpg.PostgresError, *LOST):
+                    connection.terminate()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()

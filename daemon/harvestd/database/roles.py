@@ -1,0 +1,321 @@
+"""The database roles of one installation: made where missing, dropped only on request.
+
+Roles belong to the whole server and outlive databases, so their names carry eight hex digits of
+the pair (server, database).  A clone or a restored dump is another pair and makes its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from harvestd.database.pool import LOST, translate
+from harvestd.database.statements import load_statements
+from harvestd.database.transaction import whole_transaction
+from harvestd.errors import DatabaseError
+from harvestd.terms import NAME
+
+HEX = re.compile(r"[0-9a-f]{8}")
+VERIFIER = re.compile(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
+SCRAM_ITERATIONS = 4096  # PostgreSQL's own default; the passwords are random, not guessable
+NAME_BYTES_MAX = 63
+SEAT_CONNECTIONS_MAX = 2
+# Any fixed number will do; "hrol" in ASCII.  Concurrent GRANTs on one object fail otherwise
+# ("tuple concurrently updated").
+LOCK = 0x68726F6C
+OPTIONS_SINCE = 16
+"""Since PostgreSQL 16 INHERIT and SET belong to a membership, before that to the member."""
+EXEC_FUNCTIONS = (
+    "harvestd_api.tenant()",
+    "harvestd_api.checkpoint(timestamptz)",
+    "harvestd_api.bookmark(text)",
+    "harvestd_api.set_bookmark(text, jsonb)",
+)
+# A trigger function needs EXECUTE when the trigger is made, not when it fires.
+SOURCE_FUNCTIONS = ("harvestd_api.tenant()", "harvestd_api.guard()")
+TABLES_OF_THE_APPLICATION = (
+    "public.tenant, public.tenant_data_source_config, public.data_source_run"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The names of an installation's roles; ``hex`` is its eight digits."""
+
+    hex: str
+
+    def __post_init__(self) -> None:
+        if HEX.fullmatch(self.hex) is None:
+            raise ValueError(f"not eight hex digits: {self.hex!r}")
+
+    @property
+    def prefix(self) -> str:
+        """What every name begins with."""
+        return f"harvestd_{self.hex}_"
+
+    @property
+    def daemon(self) -> str:
+        """NOLOGIN: all rights; the role of HARVESTD_DATABASE_URL is a member."""
+        return self.prefix + "daemon"
+
+    @property
+    def exec(self) -> str:
+        """NOLOGIN: what plugin SQL may do; every seat is a member."""
+        return self.prefix + "exec"
+
+    @property
+    def reader(self) -> str:
+        """NOLOGIN: reads every tenant's rows; the customer's application and BI join it."""
+        return self.prefix + "reader"
+
+    def seat(self, seat_no: int) -> str:
+        """The login of a seat, 0 .. 999999."""
+        if not 0 <= seat_no <= 999_999:
+            raise ValueError(f"no seat has the number {seat_no}")
+        return f"{self.prefix}seat_{seat_no:03d}"
+
+    def source(self, source: str) -> str:
+        """The login that owns a data source's schema; the tail of a long name is hashed."""
+        if NAME.fullmatch(source) is None:
+            raise ValueError(f"not the name of a data source: {source!r}")
+        name = f"{self.prefix}src_{source}"
+        if len(name) <= NAME_BYTES_MAX:
+            return name
+        digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+        return f"{name[: NAME_BYTES_MAX - 9]}_{digest}"
+
+
+def installation_hex(system_identifier: int, database_oid: int) -> str:
+    """The eight digits of a database; the statement see_roles computes the same."""
+    return hashlib.sha256(f"{system_identifier}/{database_oid}".encode()).hexdigest()[:8]
+
+
+async def ensure_roles(connection: asyncpg.Connection[Any]) -> Roles:
+    """Make what is missing of this database's roles and rights; one query when nothing is.
+
+    The schema must be migrated.  Raises: DatabaseError, naming what is missing and what a
+    database administrator runs; Unreachable.
+    """
+    seen = await _see(connection)
+    if seen["missing"]:
+        async with _changing(connection, seen):
+            seen = await _see(connection)
+            if seen["missing"]:
+                await _make_roles(connection, seen)
+                left = await _see(connection)
+                if left["missing"]:
+                    raise _refused(left, DatabaseError("the grants had no effect"))
+    return Roles(seen["hex"])
+
+
+async def ensure_seat(
+    connection: asyncpg.Connection[Any], roles: Roles, seat_no: int, verifier: str
+) -> None:
+    """Make the login of a seat where it is missing, and give it a new password.
+
+    ``verifier`` is from ``scram_verifier``, so that no password reaches the server's log.  The
+    role of the connection becomes able to see and end the seat's backends, not to become it.
+    """
+    name = roles.seat(seat_no)
+    password = _checked(verifier)
+    async with _changing(connection):
+        seen = await _see_role(connection, name)
+        modern = _modern(connection)
+        if not seen["made"]:
+            inherit = "NOINHERIT" if modern else "INHERIT"
+            limit = f"CONNECTION LIMIT {SEAT_CONNECTIONS_MAX}"
+            await connection.execute(f"CREATE ROLE {name} LOGIN {inherit} {limit}")
+            await connection.execute(f"GRANT {roles.exec} TO {name}" + _options(modern, set_=False))
+        if not seen["member"] and not seen["superuser"]:
+            await _join(connection, name, set_=False)
+        await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
+
+
+async def ensure_source_role(
+    connection: asyncpg.Connection[Any], roles: Roles, source: str, verifier: str
+) -> None:
+    """Make the login that will own a data source's schema, and give it a new password."""
+    name = roles.source(source)
+    password = _checked(verifier)
+    async with _changing(connection):
+        seen = await _see_role(connection, name)
+        if not seen["made"]:
+            await connection.execute(f"CREATE ROLE {name} LOGIN")
+            await connection.execute(f"GRANT USAGE ON SCHEMA harvestd_api TO {name}")
+            functions = ", ".join(SOURCE_FUNCTIONS)
+            await connection.execute(f"GRANT EXECUTE ON FUNCTION {functions} TO {name}")
+            if (await _see(connection))["owns_database"]:
+                base = await _this_database(connection)
+                await connection.execute(f"GRANT CONNECT ON DATABASE {base} TO {name}")
+        if not seen["member"] and not seen["superuser"]:
+            await _join(connection, name, set_=True)  # for CREATE SCHEMA ... AUTHORIZATION
+        await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
+
+
+async def drop_roles(connection: asyncpg.Connection[Any], hex: str) -> None:
+    """Drop every role of the installation ``hex``, and what they own in this database.
+
+    For scratch databases, tests and the demo: a source's role owns its schema, so the data goes
+    with it.  Raises: DatabaseError, where another database still has something of theirs.
+    """
+    roles = Roles(hex)
+    async with _changing(connection):
+        rows = await connection.fetch(load_statements()["list_roles"].text, roles.prefix)
+        names = [row["name"] for row in rows]
+        if not names:
+            return
+        for name in names:
+            seen = await _see_role(connection, name)
+            if not seen["member"] and not seen["superuser"]:
+                await _join(connection, name, set_=False)  # DROP OWNED wants the role's rights
+        together = ", ".join(names)
+        await connection.execute(f"DROP OWNED BY {together}")
+        await connection.execute(f"DROP ROLE {together}")
+
+
+def scram_verifier(password: str) -> str:
+    """What PostgreSQL stores for ``password`` (RFC 5802, 7677), with a fresh salt.
+
+    ASCII only, since SASLprep is not applied.  Raises: ValueError for anything else.
+    """
+    if not password or not password.isascii() or not password.isprintable():
+        raise ValueError("a password must be printable ASCII")
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    stored_key = hashlib.sha256(client_key).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    parts = [base64.b64encode(part).decode() for part in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
+
+
+async def _make_roles(connection: asyncpg.Connection[Any], seen: Mapping[str, Any]) -> None:
+    roles = Roles(seen["hex"])
+    for name in (roles.daemon, roles.exec, roles.reader):
+        role = await _see_role(connection, name)
+        if not role["made"]:
+            await connection.execute(f"CREATE ROLE {name} NOLOGIN")
+    member = (await _see_role(connection, roles.daemon))["member"]
+    if not member and not seen["superuser"]:
+        await _join(connection, roles.daemon, set_=False)
+    stored = seen["stored_hex"]
+    if stored is not None and stored != roles.hex:
+        await _revoke_of_the_original(connection, Roles(stored))
+    for statement in _grants(roles):
+        await connection.execute(statement)
+    if seen["owns_database"]:
+        base = await _this_database(connection)
+        await connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {base} TO {roles.exec}")
+    await connection.fetchval(
+        load_statements()["note_installation"].text,
+        roles.hex,
+        seen["system_identifier"],
+        seen["database_oid"],
+    )
+
+
+def _grants(roles: Roles) -> Iterable[str]:
+    daemon, rights = roles.daemon, "SELECT, INSERT, UPDATE, DELETE"
+    yield f"GRANT USAGE ON SCHEMA harvestd_api TO {roles.exec}, {daemon}"
+    yield f"GRANT EXECUTE ON FUNCTION {', '.join(EXEC_FUNCTIONS)} TO {roles.exec}"
+    yield f"GRANT USAGE ON SCHEMA harvestd TO {daemon}"
+    yield f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA harvestd, harvestd_api TO {daemon}"
+    yield f"GRANT {rights} ON ALL TABLES IN SCHEMA harvestd TO {daemon}"
+    yield f"GRANT {rights} ON {TABLES_OF_THE_APPLICATION} TO {daemon}"
+
+
+async def _revoke_of_the_original(connection: asyncpg.Connection[Any], old: Roles) -> None:
+    """In a clone on the same server, take back what the copied rows grant to the original's
+    roles: its seats have no business here, and they could never be dropped."""
+    for name in (old.daemon, old.exec):
+        if (await _see_role(connection, name))["made"]:
+            for schema in ("harvestd", "harvestd_api"):
+                for kind in ("ALL TABLES IN SCHEMA", "ALL FUNCTIONS IN SCHEMA", "SCHEMA"):
+                    await connection.execute(f"REVOKE ALL ON {kind} {schema} FROM {name}")
+            await connection.execute(f"REVOKE ALL ON {TABLES_OF_THE_APPLICATION} FROM {name}")
+
+
+@asynccontextmanager
+async def _changing(
+    connection: asyncpg.Connection[Any], seen: Mapping[str, Any] | None = None
+) -> AsyncIterator[None]:
+    """A transaction in which nobody else changes roles of this database."""
+    try:
+        async with whole_transaction(connection):
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise _refused(seen or await _see(connection), translate(error)) from None
+    except (asyncpg.PostgresError, *LOST) as error:
+        raise translate(error) from None
+
+
+def _refused(seen: Mapping[str, Any], error: DatabaseError) -> DatabaseError:
+    """What is missing, and the statement that a database administrator runs."""
+    role, roles = seen["role"], Roles(seen["hex"])
+    missing = ", ".join(seen["missing"]) or "a login for plugin SQL"
+    if not seen["may_create_roles"]:
+        what = f'the role "{role}" may not create roles'
+        advice = f'a superuser runs: ALTER ROLE "{role}" CREATEROLE'
+    else:
+        what = f'the role "{role}" may not manage the roles {roles.prefix}*'
+        advice = (
+            f"they were made through another role: use that one, or let a superuser run for each "
+            f'of them: GRANT {roles.daemon} TO "{role}" WITH ADMIN OPTION; the tables of the '
+            f'schema harvestd must belong to "{role}" or to a role it is a member of'
+        )
+    refused = DatabaseError(
+        what,
+        why=f"plugin SQL runs on logins of its own, so that no script reads another tenant's "
+        f"rows; missing: {missing}",
+        next_step=advice,
+    )
+    refused.sqlstate = error.sqlstate
+    return refused
+
+
+async def _see(connection: asyncpg.Connection[Any]) -> Mapping[str, Any]:
+    try:
+        [row] = await connection.fetch(load_statements()["see_roles"].text)
+    except (asyncpg.PostgresError, *LOST) as error:
+        raise translate(error) from None
+    return dict(row)
+
+
+async def _see_role(connection: asyncpg.Connection[Any], name: str) -> Mapping[str, Any]:
+    [row] = await connection.fetch(load_statements()["see_role"].text, name)
+    return dict(row)
+
+
+async def _join(connection: asyncpg.Connection[Any], name: str, *, set_: bool) -> None:
+    """Make the session's role a member, with the member's rights at once."""
+    options = _options(_modern(connection), set_=set_)
+    await connection.execute(f"GRANT {name} TO SESSION_USER{options}")
+
+
+def _options(modern: bool, *, set_: bool) -> str:
+    return f" WITH INHERIT TRUE, SET {str(set_).upper()}" if modern else ""
+
+
+def _modern(connection: asyncpg.Connection[Any]) -> bool:
+    return connection.get_server_version().major >= OPTIONS_SINCE
+
+
+async def _this_database(connection: asyncpg.Connection[Any]) -> str:
+    name = await connection.fetchval("SELECT quote_ident(current_database())")
+    return str(name)
+
+
+def _checked(verifier: str) -> str:
+    if VERIFIER.fullmatch(verifier) is None:
+        raise ValueError("not a SCRAM verifier")  # never its text: it might be a password
+    return verifier

@@ -1,0 +1,198 @@
+"""The one feeder: takes tenants from the due list, longest overdue first, as slots free.
+
+A cycle only moves the list (`offer`); it never waits for a script.  Configurations
+are fetched for the tenants in hand alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from harvestd.catalog.snapshot import EMPTY, Catalog
+from harvestd.database.pool import Database
+from harvestd.database.statements import load_statements
+from harvestd.errors import HarvestdError
+from harvestd.execution.limits import Slots
+from harvestd.execution.runner import Parts
+from harvestd.execution.turn import RunState, TenantTurn, take_turn
+from harvestd.observing.logs import get_logger
+from harvestd.runs.claims import Listed
+from harvestd.tenants.config import Tenant, envs_of
+from harvestd.terms import RunKey, Status
+
+log = get_logger()
+
+TENANTS_PER_SLOT = 4
+"""Tenants in hand at once, as a multiple of RUNS_MAX: enough to keep every slot busy."""
+PAGE = 50
+"""Tenants fetched by one statement."""
+
+
+@dataclass(slots=True)
+class DueTenant:
+    """A tenant on the due list: since when, and the fence of each run that may be claimed."""
+
+    tenant_id: str
+    due_at: datetime
+    fences: dict[int, int] = field(default_factory=dict)
+
+
+class Feeder:
+    """Hands tenants to their turns."""
+
+    def __init__(self, parts: Parts, slots: Slots, database: Database) -> None:
+        self._parts = parts
+        self._slots = slots
+        self._line = database.line("turns")
+        self._catalog = EMPTY
+        self._unusable: frozenset[str] = frozenset()
+        self._pending: dict[str, DueTenant] = {}
+        self._turns: dict[str, asyncio.Task[None]] = {}
+        self._fetching = 0
+        self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tenants_max = TENANTS_PER_SLOT * slots.runs_max
+        known = load_statements()
+        self._read_tenant_runs = known["read_tenant_runs"]
+        self._read_env = known["read_env"]
+        self._read_tenants = known["read_tenants"]
+
+    def offer(self, due: Iterable[DueTenant], catalog: Catalog, unusable: frozenset[str]) -> None:
+        """The list of a new cycle replaces what is left of the old one."""
+        self._catalog = catalog
+        self._unusable = unusable
+        ordered = sorted(due, key=lambda tenant: (tenant.due_at, tenant.tenant_id))
+        self._pending = {tenant.tenant_id: tenant for tenant in ordered}
+        self._note_change()
+
+    @property
+    def tenants_left(self) -> int:
+        """Tenants on the list and in hand."""
+        return len(self._pending) + self._fetching + len(self._turns)
+
+    async def idle(self) -> None:
+        """Wait until nothing is left of the list, and no turn is under way."""
+        await self._idle.wait()
+
+    async def feed_forever(self) -> None:
+        """Start turns as long as the process lives."""
+        try:
+            while True:
+                self._changed.clear()
+                while (page := self._next_page()) and not self._parts.draining.is_set():
+                    await self._start_turns(page)
+                await self._changed.wait()
+        finally:
+            for task in self._turns.values():
+                task.cancel()
+            await asyncio.gather(*self._turns.values(), return_exceptions=True)
+
+    def drop_pending(self) -> None:
+        """Draining: nothing more is started."""
+        self._pending.clear()
+        self._note_change()
+
+    def _next_page(self) -> list[DueTenant]:
+        room = min(PAGE, self._tenants_max - len(self._turns))
+        page: list[DueTenant] = []
+        for tenant in self._pending.values():
+            if len(page) >= room:
+                break
+            if tenant.tenant_id not in self._turns:  # in hand: after its turn
+                page.append(tenant)
+        for tenant in page:
+            del self._pending[tenant.tenant_id]
+        self._fetching = len(page)
+        return page
+
+    async def _start_turns(self, page: list[DueTenant]) -> None:
+        try:
+            turns = await self._read_turns(page)
+        except HarvestdError as error:
+            # The next cycle lists them again.
+            log.error("database_unreachable", code=error.code, reason="turns were not started")
+            turns = []
+        self._fetching = 0
+        for turn in turns:
+            tenant_id = turn.tenant.tenant_id
+            task = asyncio.create_task(self._turn(turn), name=f"turn of {tenant_id}")
+            self._turns[tenant_id] = task
+        self._note_change()
+
+    async def _turn(self, turn: TenantTurn) -> None:
+        try:
+            await take_turn(self._parts, self._slots, self._catalog, turn)
+        except Exception as error:
+            # One tenant's turn must not end another's; the next cycle lists what is left.
+            log.error("cycle_failed", code="turn", reason=type(error).__name__, exc_info=error)
+        finally:
+            self._turns.pop(turn.tenant.tenant_id, None)
+            self._note_change()
+
+    async def _read_turns(self, page: list[DueTenant]) -> list[TenantTurn]:
+        tenant_ids = [due.tenant_id for due in page]
+        limits = await self._line.fetch(self._read_tenants, tenant_ids)
+        configs = await self._line.fetch(self._read_env, tenant_ids)
+        runs = await self._line.fetch(self._read_tenant_runs, tenant_ids)
+        rows_of = _by_tenant(configs)
+        runs_of = _by_tenant(runs)
+        turns = []
+        for row in limits:
+            tenant_id = row["tenant_id"]
+            if row["paused"]:
+                continue
+            tenant = Tenant(
+                tenant_id=tenant_id,
+                runs_max=row["runs_max"],
+                envs=envs_of(
+                    tenant_id,
+                    [(r["data_source"], r["key"], r["value"]) for r in rows_of.get(tenant_id, [])],
+                ),
+            )
+            turns.append(self._turn_of(tenant, runs_of.get(tenant_id, []), page))
+        return turns
+
+    def _turn_of(self, tenant: Tenant, rows: list[Any], page: list[DueTenant]) -> TenantTurn:
+        fences = next(due.fences for due in page if due.tenant_id == tenant.tenant_id)
+        states = {state.listed.key.name: state for state in map(_state, rows)}
+        due = frozenset(
+            name
+            for name, state in states.items()
+            if fences.get(state.listed.run_no) == state.listed.fence
+            and name.source in tenant.envs
+            and name.source not in self._unusable
+            and self._catalog.script(name) is not None
+            and state.listed.key not in self._parts.hands.keys
+        )
+        return TenantTurn(tenant, states, due)
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        if self.tenants_left:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+
+def _by_tenant(rows: Iterable[Any]) -> dict[str, list[Any]]:
+    grouped: dict[str, list[Any]] = {}
+    for row in rows:
+        grouped.setdefault(row["tenant_id"], []).append(row)
+    return grouped
+
+
+def _state(row: Mapping[str, Any]) -> RunState:
+    return RunState(
+        listed=Listed(
+            RunKey(row["tenant_id"], row["data_source"], row["script"]), row["run_no"], row["fence"]
+        ),
+        status=Status(row["status"]),
+        due_at=row["due_at"],
+        blocked_by=row["blocked_by"],
+        held=row["held"],
+    )

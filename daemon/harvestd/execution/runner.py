@@ -1,0 +1,253 @@
+"""THE MAIN PATH: one attempt, from claim to record.
+
+    claim → next window → executor → ledger → next window ... → record
+
+An attempt ends in exactly one outcome, and is recorded only after its database
+connection was released or ended, and always: whatever happened before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from harvestd.catalog.script import Script
+from harvestd.errors import HarvestdError, LeaseLost, ScriptTimedOut, Unreachable, Waits
+from harvestd.execution.executor import Call, Executor
+from harvestd.execution.hands import Hand, Hands
+from harvestd.loading.facade import Db, written_by
+from harvestd.loading.fenced import Fenced
+from harvestd.loading.seats import Binding, Seats
+from harvestd.loading.shapes import Shapes
+from harvestd.observing import metrics
+from harvestd.observing.logs import get_logger
+from harvestd.observing.redaction import Redactor, current_redactor
+from harvestd.observing.tracebacks import summary
+from harvestd.planning.state import after_attempt
+from harvestd.planning.window import DueWindow, next_window, window_end
+from harvestd.plugin import Surroundings
+from harvestd.runs.claims import Claim, Claims, Ending, Listed, Refusal
+from harvestd.tenants.config import Env
+from harvestd.terms import Outcome, Window
+
+log = get_logger()
+
+ERROR_CHARS_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an attempt needs; built once, in service/app.py."""
+
+    claims: Claims
+    seats: Seats
+    shapes: Shapes
+    hands: Hands
+    executors: Mapping[str, Executor]
+    tick: timedelta
+    timeout: timedelta
+    tenant_runs_max: int
+    cache_root: Path
+    allowed: frozenset[str]
+    draining: asyncio.Event
+    """Set once no new claims are to be made."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What one attempt knows of itself while it goes on."""
+
+    claim: Claim
+    script: Script
+    env: Env
+    hand: Hand
+    windows: int = 0
+    rows: int = 0
+    uncommitted: tuple[Window, ...] = ()
+    """The last window, whose place in the ledger is recorded together with the end."""
+
+
+async def attempt_run(
+    parts: Parts, listed: Listed, script: Script, env: Env, plain_keys: frozenset[str]
+) -> Outcome | Refusal:
+    """Claim a listed run, work on it until it is covered or cannot go on, and record the end.
+
+    Raises: Unreachable, when the claim could not be asked for.
+    """
+    claim = await parts.claims.claim(listed)
+    if isinstance(claim, Refusal):
+        return claim
+    task = asyncio.current_task()
+    assert task is not None
+    hand = parts.hands.take(claim, task)
+    attempt = Attempt(claim, script, env, hand)
+    began = time.perf_counter()
+    redacting = current_redactor.set(Redactor(env.secret_values(plain_keys)))
+    try:
+        with structlog.contextvars.bound_contextvars(
+            tenant_id=claim.key.tenant_id,
+            source=claim.key.source,
+            script=claim.key.script,
+            fence=claim.fence,
+        ):
+            ending = await _work(parts, attempt)
+            await _record(parts, attempt, ending)
+            _report(attempt, ending, time.perf_counter() - began)
+        return ending.outcome
+    finally:
+        current_redactor.reset(redacting)
+        parts.hands.drop(hand)
+
+
+async def _work(parts: Parts, attempt: Attempt) -> Ending:
+    """Every window, and the ending that follows from how it went.  Raises nothing."""
+    reason: str | None = None
+    error: BaseException | None = None
+    until = None
+    try:
+        await _cover_windows(parts, attempt)
+        outcome = Outcome.COMPLETED
+    except asyncio.CancelledError:
+        # Asked for by the heartbeat or the drain; from here on the record must go through.
+        outcome = attempt.hand.cancelled_as or Outcome.CANCELLED
+        attempt.hand.task.uncancel()
+    except Waits as wait:
+        outcome, reason, until = Outcome.WAITING, wait.reason, wait.until
+    except LeaseLost as lost:
+        outcome, reason = Outcome.LOST, lost.why
+    except ScriptTimedOut as late:
+        outcome, error = Outcome.TIMED_OUT, late
+    except Exception as failure:
+        outcome, error = Outcome.FAILED, failure
+    follows = after_attempt(
+        outcome,
+        failures=attempt.claim.failures,
+        interval=attempt.script.interval,
+        tick=parts.tick,
+        jitter=random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        wait_until=until,
+    )
+    clean = current_redactor.get().clean
+    if error is not None:
+        reason = error.code if isinstance(error, HarvestdError) else type(error).__name__
+        log.warning("script_failed", code=reason, reason=summary(error), exc_info=error)
+    return Ending(
+        outcome=outcome,
+        follows=follows,
+        covered=attempt.uncommitted,
+        windows=attempt.windows,
+        rows=attempt.rows,
+        reason=clean(reason, ERROR_CHARS_MAX) if reason else None,
+        error=clean(summary(error), ERROR_CHARS_MAX) if error is not None else None,
+        plugin_hash=attempt.script.content_hash,
+    )
+
+
+async def _cover_windows(parts: Parts, attempt: Attempt) -> None:
+    """Call run() for window after window until the ledger reaches what was due at the claim."""
+    claim, script = attempt.claim, attempt.script
+    until = window_end(claim.started_at, script.visibility_lag)
+    ledger = claim.ledger
+    while due := next_window(
+        ledger,
+        until=until,
+        width=script.width,
+        lookback=script.lookback,
+        catch_up=script.catch_up,
+    ):
+        for window in attempt.uncommitted:
+            await parts.claims.cover(claim, window)
+        attempt.uncommitted = ()
+        await _call(parts, attempt, due)
+        attempt.windows += 1
+        attempt.uncommitted = (due.covers,)
+        ledger = ledger.with_covered(due.covers)
+
+
+async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
+    """One call of run(), within its time limit.  What it wrote counts even if it fails."""
+    claim, script = attempt.claim, attempt.script
+    binding = Binding(
+        key=claim.key,
+        run_no=claim.run_no,
+        fence=claim.fence,
+        handed_from=due.handed.start if script.catch_up else None,
+        covers=due.covers if script.catch_up else None,
+    )
+    fenced = Fenced(parts.seats, binding)
+    db = Db(fenced, parts.shapes)
+    call = Call(
+        script=script,
+        tenant_id=claim.key.tenant_id,
+        window=due.handed,
+        env=attempt.env,
+        db=db,
+        surroundings=Surroundings(
+            cache_folder=cache_folder(parts.cache_root, claim.key.tenant_id, claim.key.source),
+            allowed=parts.allowed,
+            report_progress=attempt.hand.report_progress,
+        ),
+    )
+    limit = script.timeout or parts.timeout
+    executor = parts.executors[script.isolation or "inline"]
+    try:
+        async with asyncio.timeout(limit.total_seconds()) as deadline:
+            await executor.run(call)
+    except TimeoutError as error:
+        if deadline.expired():
+            raise ScriptTimedOut(
+                f"run() took longer than {limit.total_seconds():g} s",
+                why="one call of run() is bounded, so that a hung upstream holds no slot for ever",
+                next_step="make the window narrower, or set `timeout` in the script",
+            ) from None
+        raise error
+    finally:
+        fenced.end()
+        attempt.rows += written_by(db).rows
+
+
+async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
+    claim = attempt.claim
+    try:
+        if ending.outcome is not Outcome.LOST and await parts.claims.record(claim, ending):
+            return
+        # Somebody raised the fence: what was loaded stays, the run is due again for its holder.
+        metrics.CLAIMS_LOST.inc()
+        log.warning("run_lost", reason=ending.reason or "the fence has grown")
+        await parts.claims.give_back([claim.run_no])
+    except Unreachable as error:
+        # The row stays ours and RUNNING; the next cycle finds it not in hand and gives it back.
+        log.error("database_unreachable", code=error.code, reason="an attempt was not recorded")
+
+
+def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
+    key = attempt.claim.key
+    of_script = metrics.of_script(key.source, key.script)
+    of_script.runs[ending.outcome].inc()
+    of_script.seconds.observe(seconds)
+    of_script.rows.inc(attempt.rows)
+    of_script.windows.inc(attempt.windows)
+    failed = ending.outcome in {Outcome.FAILED, Outcome.TIMED_OUT}
+    write = log.warning if failed else log.info if ending.matters else log.debug
+    write(
+        "run_finished",
+        outcome=ending.outcome.value,
+        rows_written=attempt.rows,
+        windows=attempt.windows,
+        duration_seconds=round(seconds, 3),
+        reason=ending.reason,
+    )
+
+
+def cache_folder(root: Path, tenant_id: str, source: str) -> Path:
+    """Where a tenant's data source may keep files; named by a hash, since ids are any text."""
+    name = hashlib.sha256(f"{len(tenant_id)}:{tenant_id}/{source}".encode()).hexdigest()[:32]
+    return root / source / name

@@ -1,0 +1,143 @@
+"""The ``db`` that a script receives: one tenant, one run, one window.
+
+Tables without a schema are the data source's own.  The tenant id is never the
+author's job, and the server holds whatever is sent to the run's tenant, schema
+and fence (`loading/seats.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from harvestd.database.step import step
+from harvestd.errors import WriteRefused
+from harvestd.loading.fenced import Fenced, RawConnection
+from harvestd.loading.shapes import Shapes
+from harvestd.loading.writes import arrays_for, batches, checked_name
+
+Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
+
+
+@dataclass(slots=True)
+class Written:
+    """How many rows an upsert inserted, changed, and found as they were."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that the database did not have like this before."""
+        return self.inserted + self.updated
+
+
+class Db:
+    """What ``run(env, db, tenant_id, start_date, end_date)`` works with."""
+
+    def __init__(self, fenced: Fenced, shapes: Shapes) -> None:
+        self._fenced = fenced
+        self._shapes = shapes
+        self._written = Written()
+
+    async def upsert(self, table: str, rows: Rows, key: Sequence[str]) -> Written:
+        """Insert ``rows`` (dicts), or change those whose ``key`` is there already.
+
+        Streamed in bounded batches, each one transaction, so any number of rows fits; the
+        database connection is not held while ``rows`` is waited for.  Rows that are as they
+        were are not written again; of two rows with one key in a batch the last wins; a
+        column that a dict lacks is left alone.
+
+        Raises: WriteRefused (names the column, never the value), LeaseLost, Unreachable.
+        """
+        shape = await self._shapes.of(self._fenced.source, checked_name(table, "table"))
+        written = Written()
+        async for batch in batches(rows):
+            for columns, arrays in arrays_for(shape, key, batch):
+                statement = self._shapes.upsert(shape, columns, key)
+                await step("write")
+                async with self._fenced.seat() as seat:
+                    row = await seat.connection.fetchrow(
+                        statement.text, self._fenced.tenant_id, *arrays
+                    )
+                assert row is not None
+                written.inserted += row["inserted"]
+                written.updated += row["updated"]
+                written.unchanged += len(arrays[0]) - row["inserted"] - row["updated"]
+        self._written.inserted += written.inserted
+        self._written.updated += written.updated
+        self._written.unchanged += written.unchanged
+        return written
+
+    def transaction(self) -> AbstractAsyncContextManager[RawConnection]:
+        """A connection inside one transaction; ``db`` calls made inside it join it.
+
+        Also from gathered tasks.  Use it to commit rows together with a bookmark or checkpoint.
+        """
+        return self._fenced.transaction()
+
+    async def checkpoint(self, date: datetime) -> None:
+        """Source time up to ``date`` is loaded: the next attempt begins there.
+
+        ``date`` is aware, after the window's start and at most its end.  Inside
+        ``transaction()`` it commits together with the rows.
+
+        Raises: WindowRefused, LeaseLost, Unreachable.
+        """
+        if not isinstance(date, datetime) or date.tzinfo is None:
+            raise WriteRefused(
+                "checkpoint needs a datetime with a time zone",
+                next_step="use datetime.now(UTC) or datetime.fromisoformat('...+00:00')",
+            )
+        await step("checkpoint")
+        async with self._fenced.seat() as seat:
+            await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", date)
+
+    async def bookmark(self, name: str) -> Any:
+        """The JSON value kept under ``name`` for this run, or None."""
+        async with self._fenced.seat() as seat:
+            text = await seat.connection.fetchval("SELECT harvestd_api.bookmark($1)", name)
+        return None if text is None else json.loads(text)
+
+    async def set_bookmark(self, name: str, value: object) -> None:
+        """Keep a small JSON ``value`` under ``name``; None removes it.
+
+        Name it by the id of what it is about (a repository, a project), never by a name or an
+        index.  Inside ``transaction()`` it commits together with the rows.
+        """
+        text = None if value is None else json.dumps(value, allow_nan=False)
+        await step("bookmark")
+        async with self._fenced.seat() as seat:
+            await seat.connection.execute(
+                "SELECT harvestd_api.set_bookmark($1, $2::jsonb)", name, text
+            )
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Rows of a query over this tenant's rows of every data source."""
+        async with self._fenced.seat() as seat:
+            await seat.admit_plugin_sql(self._fenced.source)
+            return await seat.connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        """The first row, or None."""
+        async with self._fenced.seat() as seat:
+            await seat.admit_plugin_sql(self._fenced.source)
+            return await seat.connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: object) -> Any:
+        """The first column of the first row, or None."""
+        async with self._fenced.seat() as seat:
+            await seat.admit_plugin_sql(self._fenced.source)
+            return await seat.connection.fetchval(query, *arguments)
+
+
+def written_by(db: Db) -> Written:
+    """What ``db`` wrote so far; for the runner, not for authors."""
+    return db._written

@@ -1,0 +1,197 @@
+"""One run's way to its seat: calls take turns, and those inside a transaction join it.
+
+The fence itself is the server's: every data table has a trigger that compares
+it, whatever SQL is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import asyncpg
+
+from harvestd.database.pool import LOST, translate
+from harvestd.errors import LeaseLost, RunError, WindowRefused, WriteRefused
+from harvestd.loading.seats import Binding, Seat, Seats
+
+
+class Transaction:
+    """An open transaction of one run: its seat, and the lock by which calls take turns."""
+
+    def __init__(self, owner: Fenced, seat: Seat) -> None:
+        self.owner = owner
+        self.seat = seat
+        self.turn = asyncio.Lock()
+        self.ended = False
+
+
+# Inherited by gathered tasks, which therefore join the transaction instead of waiting for it.
+_current: ContextVar[Transaction | None] = ContextVar("harvestd_transaction", default=None)
+
+
+class Fenced:
+    """The connection of one run for one window.  It refuses everything once it has ended."""
+
+    def __init__(self, seats: Seats, binding: Binding) -> None:
+        self._seats = seats
+        self._binding = binding
+        self._turn = asyncio.Lock()
+        self._ended = False
+
+    @property
+    def source(self) -> str:
+        """The data source whose schema the run may write."""
+        return self._binding.key.source
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant whose rows the run sees."""
+        return self._binding.key.tenant_id
+
+    @asynccontextmanager
+    async def seat(self) -> AsyncIterator[Seat]:
+        """The run's seat for one call: the open transaction's, or one of its own.
+
+        Raises: LeaseLost, WindowRefused, WriteRefused, Unreachable, DatabaseError; never the
+        driver's own errors, whose texts quote rows.
+        """
+        self._refuse_after_end()
+        transaction = self._joined()
+        with self._translated():
+            if transaction is not None:
+                async with transaction.turn:
+                    if transaction.ended:
+                        raise _outlived()
+                    yield transaction.seat
+            else:
+                async with self._turn, self._seats.bound(self._binding) as seat:
+                    self._refuse_after_end()
+                    yield seat
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[RawConnection]:
+        """One transaction on the server; everything inside commits together or not at all."""
+        self._refuse_after_end()
+        if self._joined() is not None:
+            raise WriteRefused(
+                "a transaction is already open in this run",
+                why="db.transaction() does not nest",
+                next_step="make the calls inside the outer block: they join it",
+            )
+        with self._translated():
+            async with self._turn, self._seats.bound(self._binding) as seat:
+                transaction = Transaction(self, seat)
+                async with seat.connection.transaction():
+                    token = _current.set(transaction)
+                    try:
+                        yield RawConnection(transaction)
+                    except BaseException:
+                        seat.forget_search_path()  # it rolls back with the rest
+                        raise
+                    finally:
+                        _current.reset(token)
+                        async with transaction.turn:
+                            transaction.ended = True
+
+    def end(self) -> None:
+        """From now on every call is refused: the run, or this window of it, is over."""
+        self._ended = True
+
+    def _joined(self) -> Transaction | None:
+        transaction = _current.get()
+        if transaction is None or transaction.owner is not self:
+            return None
+        if transaction.ended:
+            raise _outlived()
+        return transaction
+
+    def _refuse_after_end(self) -> None:
+        if self._ended:
+            raise RunError(
+                "db was used after its run() had ended",
+                why="a task that run() started outlived it",
+                next_step="await everything that run() starts before it returns",
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (asyncpg.PostgresError, *LOST) as error:
+            raise self._ours(error) from None
+
+    def _ours(self, error: BaseException) -> Exception:
+        sqlstate = getattr(error, "sqlstate", None)
+        message = str(getattr(error, "message", ""))
+        if sqlstate == "HD001":
+            return LeaseLost(str(self._binding.key))
+        if sqlstate == "HD002":
+            return WindowRefused(
+                message,
+                why="a checkpoint lies in its window: start < date <= end, and never goes back",
+                next_step="checkpoint the newest date that is wholly loaded, or leave it out",
+            )
+        if sqlstate == "HD003":
+            return WriteRefused(message, why="each script writes to its own data source's schema")
+        translated = translate(error)
+        if sqlstate is not None and sqlstate.startswith("42"):
+            # Syntax and names of the plugin's own SQL: it quotes no row.
+            translated.what += f": {message}"
+        return translated
+
+
+class RawConnection:
+    """The connection inside ``db.transaction()``, for SQL of the author's own.
+
+    As asyncpg's: ``execute``, ``executemany``, ``fetch``, ``fetchrow``, ``fetchval``.  The
+    server holds it to the run's tenant, schema and fence.  It ends with the block.
+    """
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    async def execute(self, query: str, *arguments: object) -> str:
+        """Run a statement; the server's command tag."""
+        async with self._connection() as connection:
+            return await connection.execute(query, *arguments)
+
+    async def executemany(self, query: str, arguments: Any) -> None:
+        """Run a statement once for each tuple of arguments."""
+        async with self._connection() as connection:
+            await connection.executemany(query, arguments)
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """All rows."""
+        async with self._connection() as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        """The first row, or None."""
+        async with self._connection() as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: object) -> Any:
+        """The first column of the first row, or None."""
+        async with self._connection() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        async with self._transaction.turn:
+            if self._transaction.ended:
+                raise _outlived()
+            seat = self._transaction.seat
+            await seat.admit_plugin_sql(self._transaction.owner.source)
+            yield seat.connection
+
+
+def _outlived() -> RunError:
+    return RunError(
+        "db was used after its transaction had ended",
+        why="a task started inside db.transaction() outlived the block",
+        next_step="await everything started inside the block before it ends",
+    )

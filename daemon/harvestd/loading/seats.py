@@ -1,0 +1,246 @@
+"""Seats: the database logins that plugin SQL runs on, leased by this replica.
+
+A seat is bound to one run at a time by a row that the daemon writes; the server
+reads tenant and fence from it, so SQL on a seat cannot forge either.  One on
+which only our own statements ran is simply bound anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from harvestd.database.pool import Database, Line
+from harvestd.database.roles import Roles, ensure_seat, scram_verifier
+from harvestd.database.statements import Statement, load_statements
+from harvestd.database.step import step
+from harvestd.errors import DatabaseError, LeaseLost
+from harvestd.observing import metrics
+from harvestd.observing.logs import get_logger
+from harvestd.terms import RunKey, Window
+
+log = get_logger()
+
+END_BACKEND_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """For which run, and which of its windows, a seat works."""
+
+    key: RunKey
+    run_no: int
+    fence: int
+    handed_from: datetime | None
+    """Where the window handed to run() begins; None for snapshot scripts: no checkpoints."""
+    covers: Window | None
+
+
+class Seat:
+    """One login with its one connection."""
+
+    def __init__(
+        self,
+        name: str,
+        connection: asyncpg.Connection[Any],
+        lease: tuple[int, str],
+        replica_id: UUID,
+    ) -> None:
+        self.name = name
+        self.connection = connection
+        self.lease = lease
+        self.replica_id = replica_id
+        self.pid = connection.get_server_pid()
+        self.bound: Binding | None = None
+        self.ran_plugin_sql = False
+        self._search_path: str | None = None
+
+    async def admit_plugin_sql(self, source: str) -> None:
+        """Make the source's tables reachable without a schema, and remember to clean up after."""
+        self.ran_plugin_sql = True
+        if self._search_path != source:
+            await self.connection.execute(
+                "SELECT pg_catalog.set_config('search_path', $1, false)", f"{source}, pg_temp"
+            )
+            self._search_path = source
+
+    def forget_search_path(self) -> None:
+        """What was set may have been undone with its transaction."""
+        self._search_path = None
+
+    async def clean(self) -> None:
+        """Remove whatever plugin SQL left: settings, temporary tables, prepared statements."""
+        # Two statements: DISCARD ALL is refused inside the implicit transaction of one string.
+        await self.connection.execute("ROLLBACK")
+        await self.connection.execute("DISCARD ALL")
+        # DISCARD ALL dropped the statements on the server; asyncpg has no public call that
+        # forgets only those (reload_schema_state() also drops the types: three times slower).
+        self.connection._drop_local_statement_cache()  # type: ignore[attr-defined]
+        self.ran_plugin_sql = False
+        self._search_path = None
+
+
+class Seats:
+    """The seats of this replica, ``seats_max`` at most, made when first needed."""
+
+    def __init__(
+        self,
+        database: Database,
+        roles: Roles,
+        replica_id: UUID,
+        *,
+        seats_max: int,
+        statements: Mapping[str, Statement] | None = None,
+    ) -> None:
+        self._database = database
+        self._roles = roles
+        self.replica_id = replica_id
+        self._line: Line = database.line("bindings")
+        self._places = asyncio.Semaphore(seats_max)
+        self._free: list[Seat] = []
+        self._idle_leases: list[tuple[int, str]] = []
+        known = statements or load_statements()
+        self._bind_seat = known["bind_seat"]
+        self._lease_seat = known["lease_seat"]
+        self._make_seat = known["make_seat"]
+        self._end_seat_backends = known["end_seat_backends"]
+        self._end_backend = known["end_backend"]
+        self._release_seats = known["release_seats"]
+
+    @asynccontextmanager
+    async def bound(self, binding: Binding) -> AsyncIterator[Seat]:
+        """A seat bound to ``binding`` until the block ends.
+
+        Raises: LeaseLost, when the run is no longer ours; Unreachable.  When the block ends
+        with a cancellation or a lost connection the backend is ended before this returns, so
+        nothing of it can be written after the attempt is recorded.
+        """
+        asked = time.perf_counter()
+        async with self._places:
+            metrics.SEAT_WAIT_SECONDS.observe(time.perf_counter() - asked)
+            metrics.SEATS_IN_USE.inc()
+            seat = None
+            try:
+                seat = self._take(binding) or await self._open()
+                await self._bind(seat, binding)
+                yield seat
+            except BaseException as error:
+                if seat is not None and not isinstance(error, Exception):
+                    # Cancelled: what the backend is doing at this moment is unknown.
+                    await asyncio.shield(self._end(seat, reason="cancelled"))
+                    seat = None
+                raise
+            finally:
+                metrics.SEATS_IN_USE.dec()
+                if seat is not None:
+                    await self._give_back(seat)
+
+    async def forget_leases(self) -> None:
+        """Declared dead: others may lease our seats now, so all of them are leased anew."""
+        for seat in self._free:
+            seat.connection.terminate()
+        self._free.clear()
+        self._idle_leases.clear()
+
+    async def close(self) -> None:
+        """End all seats' connections and let other replicas lease them."""
+        for seat in self._free:
+            seat.connection.terminate()
+        self._free.clear()
+        await self._line.fetch(self._release_seats, self.replica_id)
+
+    def _take(self, binding: Binding) -> Seat | None:
+        """A free seat: the run's own from before, or else the one longest unused."""
+        self._free = [seat for seat in self._free if not self._is_gone(seat)]
+        for index, seat in enumerate(self._free):
+            if seat.bound is not None and seat.bound.run_no == binding.run_no:
+                return self._free.pop(index)
+        return self._free.pop(0) if self._free else None
+
+    def _is_gone(self, seat: Seat) -> bool:
+        if not seat.connection.is_closed():
+            return False
+        self._idle_leases.append(seat.lease)
+        return True
+
+    async def _open(self) -> Seat:
+        seat_no, password = self._idle_leases.pop() if self._idle_leases else await self._lease()
+        name = self._roles.seat(seat_no)
+        try:
+            connection = await self._database.connect(
+                f"seat {seat_no}", user=name, password=password, statement_seconds=None
+            )
+        except BaseException:
+            self._idle_leases.append((seat_no, password))
+            raise
+        return Seat(name, connection, (seat_no, password), self.replica_id)
+
+    async def _lease(self) -> tuple[int, str]:
+        """A seat no living replica has; a fresh password locks out whoever had it before."""
+        password = secrets.token_urlsafe(24)
+        async with self._line.connection() as connection, connection.transaction():
+            # One at a time: two replicas must not make the same number.
+            await connection.execute("LOCK TABLE harvestd.seat IN SHARE ROW EXCLUSIVE MODE")
+            seat_no = await connection.fetchval(self._lease_seat.text, self.replica_id)
+            if seat_no is None:
+                seat_no = await connection.fetchval(self._make_seat.text, self.replica_id)
+            await ensure_seat(connection, self._roles, seat_no, scram_verifier(password))
+            await connection.fetchval(self._end_seat_backends.text, self._roles.seat(seat_no))
+        log.debug("seat_leased", seat=seat_no)
+        return seat_no, password
+
+    async def _bind(self, seat: Seat, binding: Binding) -> None:
+        if seat.bound == binding:
+            return
+        if seat.ran_plugin_sql and (seat.bound is None or seat.bound.run_no != binding.run_no):
+            await seat.clean()
+        seat.bound = None
+        await step("bind")
+        covers = binding.covers
+        pid = await self._line.fetchval(
+            self._bind_seat,
+            self.replica_id,
+            seat.pid,
+            seat.name,
+            binding.run_no,
+            binding.fence,
+            binding.handed_from,
+            covers.start if covers else None,
+            covers.end if covers else None,
+        )
+        if pid is None:
+            if await seat.connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != seat.pid:
+                raise DatabaseError("a seat's backend is not the one that was connected")
+            raise LeaseLost(str(binding.key))
+        seat.bound = binding
+
+    async def _give_back(self, seat: Seat) -> None:
+        if seat.replica_id != self.replica_id:
+            seat.connection.terminate()  # leased under an id that was declared dead since
+        elif seat.connection.is_closed():
+            self._idle_leases.append(seat.lease)
+        elif seat.connection.is_in_transaction():
+            await asyncio.shield(self._end(seat, reason="left in a transaction"))
+        else:
+            self._free.append(seat)
+
+    async def _end(self, seat: Seat, *, reason: str) -> None:
+        """End the seat's backend and wait until it is gone."""
+        seat.connection.terminate()
+        if seat.replica_id == self.replica_id:
+            self._idle_leases.append(seat.lease)
+        log.debug("seat_ended", seat=seat.lease[0], reason=reason)
+        try:
+            await self._line.fetchval(self._end_backend, seat.pid, END_BACKEND_MS)
+        except DatabaseError as error:
+            # With the server away there is no backend either; the fence holds in any case.
+            log.warning("seat_ended", seat=seat.lease[0], reason=error.what)

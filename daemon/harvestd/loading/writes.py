@@ -1,0 +1,323 @@
+"""What one upsert sends: its statement, its rows in bounded batches, and their arrays.
+
+Nothing here talks to the database.  The facade asks for ``batches`` of the author's rows, for the
+``arrays_for`` each batch, and sends these with the ``upsert_statement`` of the same columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple
+
+from harvestd.errors import WriteRefused
+from harvestd.loading.rows import Row, copied, size_of
+from harvestd.loading.values import Column, Convert, converter, parameter_type, selected
+from harvestd.terms import NAME
+
+BATCH_ROWS_MAX = 1_000
+"""Beyond that many rows COPY is faster than arrays (research: perf 5)."""
+
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""A longer row is a batch of its own."""
+
+TENANT_ID = "tenant_id"
+FRAMEWORK_COLUMNS = ("written_at", "deleted_at")
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """The columns of a table by name, in its order, and the columns of each of its unique keys."""
+
+    schema: str
+    table: str
+    columns: Mapping[str, Column]
+    unique_keys: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertStatement:
+    """An upsert of rows that have exactly ``columns``.
+
+    ``$1`` is the tenant id, ``$2`` onwards one array for each column.  It answers one row:
+    inserted, updated; the rest of the rows were there already, unchanged.
+    """
+
+    text: str
+    columns: tuple[str, ...]
+
+
+class Group(NamedTuple):
+    """The rows of a batch that have the same columns, as one array for each of them."""
+
+    columns: tuple[str, ...]
+    arrays: list[list[object]]
+
+
+def checked_name(name: str, kind: str) -> str:
+    """``name``, when a table or a column (``kind`` says which) may be called so.
+
+    An allow-list: PostgreSQL would cut a longer one in silence and so make one name of two.
+    Raises: WriteRefused.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise WriteRefused(
+            f"{str(name)[:40]!r} is no name of a {kind}",
+            why="names are small letters, digits and _, at most 63, and begin with a letter",
+            next_step=f"rename the {kind} in schema.sql and in the script",
+        )
+    return name
+
+
+def quoted(name: str) -> str:
+    """``name`` as an identifier of SQL, whatever it holds."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def upsert_statement(
+    shape: TableShape, columns: Sequence[str], key: Sequence[str]
+) -> UpsertStatement:
+    """The upsert of rows with ``columns`` into ``shape``, found again by ``key``.
+
+    Raises: WriteRefused, when the table has no such key, or a column may not be written.
+    """
+    full_key = _full_key(shape, key)
+    ordered = _checked_columns(shape, columns, full_key)
+    arrays = ", ".join(
+        f"${number}::{parameter_type(shape.columns[name])}[]"
+        for number, name in enumerate(ordered, start=2)
+    )
+    values = (selected(shape.columns[name], f"incoming.{quoted(name)}") for name in ordered)
+    table = f"{quoted(shape.schema)}.{quoted(shape.table)}"
+    text = f"""\
+WITH written AS (
+    INSERT INTO {table} AS stored ({_listed(TENANT_ID, *ordered)})
+    SELECT {", ".join(("$1::text", *values))}
+    FROM unnest({arrays}) AS incoming ({_listed(*ordered)})
+    ON CONFLICT ({_listed(*full_key)}) {_on_conflict(shape, ordered, full_key)}
+    RETURNING (stored.xmax = 0) AS fresh
+)
+SELECT count(*) FILTER (WHERE fresh) AS inserted, count(*) FILTER (WHERE NOT fresh) AS updated
+FROM written"""  # noqa: S608 - names are quoted, types are the catalog's
+    return UpsertStatement(text, ordered)
+
+
+def _on_conflict(shape: TableShape, columns: Sequence[str], full_key: Sequence[str]) -> str:
+    """What happens to a row that is there: nothing, if it would stay the same.
+
+    The images are compared (``*<>``): every type has one, json and xml too, and a change that
+    the type's own equality overlooks is written, such as another case in citext.
+    """
+    changing = [name for name in columns if name not in full_key]
+    settings = [f"{quoted(name)} = excluded.{quoted(name)}" for name in changing]
+    conditions = []
+    if changing:
+        images = (
+            f"ROW({', '.join(f'{side}.{quoted(name)}' for name in changing)})::record"
+            for side in ("stored", "excluded")
+        )
+        conditions.append(" *<> ".join(images))
+    if "deleted_at" in shape.columns:
+        settings.append("deleted_at = NULL")
+        conditions.append("stored.deleted_at IS NOT NULL")
+    if not settings:
+        return "DO NOTHING"
+    if "written_at" in shape.columns:
+        settings.append("written_at = now()")
+    return f"DO UPDATE\n    SET {', '.join(settings)}\n    WHERE {' OR '.join(conditions)}"
+
+
+def _listed(*names: str) -> str:
+    return ", ".join(map(quoted, names))
+
+
+def _full_key(shape: TableShape, key: Sequence[str]) -> tuple[str, ...]:
+    """The table's unique key of ``key`` and the tenant id, in the table's order."""
+    if isinstance(key, str):
+        raise WriteRefused(
+            f"the key for {shape} is a str", why="it is a list of columns", next_step='key=["id"]'
+        )
+    wanted = {TENANT_ID, *(checked_name(name, "column") for name in key)}
+    for unique in shape.unique_keys:
+        if set(unique) == wanted and TENANT_ID not in key:
+            return unique
+    keys = [[name for name in one if name != TENANT_ID] for one in shape.unique_keys]
+    there = ", ".join(map(repr, keys))
+    raise WriteRefused(
+        f"{shape} has no unique key of {[*key]} and the tenant id",
+        why=f"its keys, each with the tenant id, which is never the author's job: {there}"
+        if keys
+        else "it has none at all: rows can only be appended to it",
+        next_step=f"key={keys[0]}, or declare the key in schema.sql"
+        if keys
+        else f"PRIMARY KEY ({', '.join((TENANT_ID, *key))}) in schema.sql, or db.copy",
+    )
+
+
+def _checked_columns(
+    shape: TableShape, names: Iterable[str], full_key: Sequence[str]
+) -> tuple[str, ...]:
+    """``names`` in the table's order.  Raises: WriteRefused, when a row may not have them."""
+    given = {checked_name(name, "column") for name in names}
+    for name in sorted(given):
+        _check_writable(shape, name, full_key)
+    missing = [name for name in full_key if name != TENANT_ID and name not in given]
+    if missing:
+        raise WriteRefused(
+            f"a row for {shape} lacks {', '.join(missing)}",
+            why="its key says which row of the table it is",
+            next_step="give every row all columns of the key",
+        )
+    if not given:
+        raise WriteRefused(f"a row for {shape} has no columns")
+    return tuple(name for name in shape.columns if name in given)
+
+
+def _check_writable(shape: TableShape, name: str, full_key: Sequence[str]) -> None:
+    column = shape.columns.get(name)
+    why = next_step = ""
+    if name == TENANT_ID:
+        why, next_step = "the tenant id is never the author's job", "leave it out of the rows"
+    elif name in FRAMEWORK_COLUMNS:
+        why, next_step = "harvestd keeps it itself", "leave it out, or call yours otherwise"
+    elif column is None:
+        own = [one for one in shape.columns if one not in (TENANT_ID, *FRAMEWORK_COLUMNS)]
+        why = f"the table has no such column; it has {', '.join(own)}"
+        next_step = "add it to schema.sql, or leave it out of the rows"
+    elif column.generated:
+        why, next_step = "the database computes it", "leave it out of the rows"
+    elif column.in_key and name not in full_key:
+        # Columns of keys are not granted for update, and left out of SET a change would be lost.
+        why = "it is part of another unique key, and such columns cannot be updated"
+        next_step = "use that key, or make it a plain index in schema.sql"
+    if why:
+        raise WriteRefused(f"column {name} of {shape} cannot be set", why=why, next_step=next_step)
+
+
+def arrays_for(shape: TableShape, key: Sequence[str], batch: Iterable[Row]) -> list[Group]:
+    """``batch`` checked, converted, and without its duplicates.
+
+    Rows are grouped by their columns: one that a row lacks is left alone, or gets its default.
+    Of rows with the same key the later wins, column by column; so each key is in one group, and
+    ``len(batch)`` minus the rows of the groups is the number of duplicates.  Raises: WriteRefused.
+    """
+    full_key = _full_key(shape, key)
+    try:
+        rows = _without_duplicates(shape, full_key, batch)
+        return [
+            Group(columns, [_converted(shape.columns[name], same) for name in columns])
+            for columns, same in _grouped(shape, full_key, rows).items()
+        ]
+    except WriteRefused as error:
+        raise WriteRefused(
+            f"{shape}: {error.what}", why=error.why, next_step=error.next_step
+        ) from None
+
+
+def _without_duplicates(
+    shape: TableShape, full_key: Sequence[str], batch: Iterable[Row]
+) -> Iterable[Row]:
+    own = [(name, _identity(shape.columns[name])) for name in full_key if name != TENANT_ID]
+    layouts: set[tuple[str, ...]] = set()
+    kept: dict[tuple[object, ...], Row] = {}
+    for row in batch:
+        names = tuple(row)
+        if names not in layouts:
+            _checked_columns(shape, names, full_key)
+            layouts.add(names)
+        identity = tuple([convert(row[name]) for name, convert in own])
+        if None in identity:
+            raise WriteRefused(
+                f"column {own[identity.index(None)][0]} is None in a row",
+                why="it is part of the key, and a row without key would be added again each time",
+                next_step="leave such rows out, or choose a key that every row has",
+            )
+        earlier = kept.get(identity)
+        kept[identity] = row if earlier is None else {**earlier, **row}
+    return kept.values()
+
+
+def _identity(column: Column) -> Convert:
+    """Equal for two values exactly when the server finds them equal."""
+    convert = converter(column)
+    if column.plain_type != "numeric" or column.is_array:
+        return convert
+
+    def as_number(value: object) -> object:  # 1.0 and 1.00 are one key
+        text = convert(value)
+        return text if text is None else Decimal(str(text))
+
+    return as_number
+
+
+def _grouped(
+    shape: TableShape, full_key: Sequence[str], rows: Iterable[Row]
+) -> dict[tuple[str, ...], list[Row]]:
+    """The rows by their columns in the table's order, whatever the order in the row."""
+    layouts: dict[tuple[str, ...], tuple[str, ...]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        names = tuple(row)
+        columns = layouts.get(names)
+        if columns is None:
+            columns = layouts[names] = _checked_columns(shape, names, full_key)
+        groups.setdefault(columns, []).append(row)
+    return groups
+
+
+def _converted(column: Column, rows: Sequence[Row]) -> list[object]:
+    convert, name = converter(column), column.name
+    return [convert(row[name]) for row in rows]
+
+
+async def batches(
+    rows: Iterable[object] | AsyncIterable[object], *, columns: Sequence[str] = ()
+) -> AsyncIterator[list[Row]]:
+    """``rows`` in lists of at most BATCH_ROWS_MAX rows and about BATCH_BYTES_MAX bytes.
+
+    A row is a mapping, a named tuple, or a tuple of the values of ``columns``.  Rows are copied,
+    so a producer may use one dict again and again.  Raises: WriteRefused.
+    """
+    filling = _Filling(tuple(columns))
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            if full := filling.add(row):
+                yield full
+    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+        for row in rows:
+            if full := filling.add(row):
+                yield full
+    else:
+        raise WriteRefused(
+            f"rows are given as {type(rows).__name__[:60]}",
+            why="they are an iterable of rows, or an asynchronous one",
+            next_step="put a single row into a list",
+        )
+    if filling.batch:
+        yield filling.batch
+
+
+class _Filling:
+    """The batch that is being filled."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self._columns = columns
+        self._size = 0
+        self.batch: list[Row] = []
+
+    def add(self, given: object) -> list[Row] | None:
+        """Take a row; returns the batch before it once that is full."""
+        row = copied(given, self._columns)
+        size = size_of(row)
+        full = None
+        if len(self.batch) == BATCH_ROWS_MAX or (
+            self.batch and self._size + size > BATCH_BYTES_MAX
+        ):
+            full, self.batch, self._size = self.batch, [], 0
+        self.batch.append(row)
+        self._size += size
+        return full

@@ -1,0 +1,161 @@
+"""Every event that is logged: docs/events.md is this list, and a test holds the code to it.
+
+To add one: a line here, `log.<level>("name", ...)` where it happens, then
+`python -m tests.write_pages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+# Bound once (structlog.contextvars.bound_contextvars) by the service and the runner.
+CONTEXT_FIELDS = ("replica_id", "tenant_id", "source", "script", "fence")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``level`` (several joined by "or"), the ``fields`` beside the context, ``what_to_do``."""
+
+    level: str
+    fields: tuple[str, ...]
+    what_to_do: str
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels it may be logged at."""
+        return tuple(self.level.split(" or "))
+
+
+def _event(level: str, fields: str, what_to_do: str) -> Event:
+    return Event(level, tuple(fields.split()), what_to_do)
+
+
+NOTHING = "Nothing."
+
+EVENTS: Mapping[str, Event] = MappingProxyType(
+    {
+        # The process
+        "daemon_started": _event("info", "version python pid data_dir", NOTHING),
+        "daemon_ready": _event("info", "seconds", NOTHING),
+        "daemon_stopping": _event("info", "reason runs", NOTHING),
+        "daemon_stopped": _event("info", "seconds", NOTHING),
+        "signal_received": _event(
+            "info", "signal", "Nothing: SIGHUP starts a cycle, SIGTERM and SIGINT drain."
+        ),
+        "drain_finished": _event(
+            "info or warning",
+            "runs_ended runs_cancelled seconds",
+            "If runs were cancelled each time: raise HARVESTD_DRAIN_SECONDS, or let the "
+            "script checkpoint more often. Nothing is lost either way.",
+        ),
+        "http_listening": _event("info", "address", NOTHING),
+        "library_logged": _event(
+            "warning or error",
+            "logger message",
+            "A warning of a library we use; report it with the line if it recurs.",
+        ),
+        # Cycles
+        "cycle_started": _event("debug", "forced reason", NOTHING),
+        "cycle_finished": _event("info or debug", "forced runs_due tenants seconds", NOTHING),
+        "cycle_failed": _event(
+            "error",
+            "code reason",
+            "The next tick tries again; if it recurs, read `exception` and `code`.",
+        ),
+        "cycle_requested": _event("info", "reason", NOTHING),
+        # The catalog
+        "catalog_reloaded": _event("info", "scripts sources problems changed", NOTHING),
+        "plugin_refused": _event(
+            "error",
+            "file line what code",
+            "Correct the file at that line; the last good version stays in use, the "
+            "next tick reads it again.",
+        ),
+        "plugin_shadowed": _event(
+            "warning",
+            "file by",
+            "Two scripts have one name and the first in HARVESTD_PLUGIN_DIRS wins; rename "
+            "or remove one unless that is meant.",
+        ),
+        # Runs
+        "runs_enrolled": _event("info", "runs tenants", NOTHING),
+        "runs_retired": _event(
+            "info", "runs tenants", "Nothing: their configuration is gone, their progress kept."
+        ),
+        "run_finished": _event(
+            "info or warning or debug",
+            "outcome rows_written windows duration_seconds reason",
+            "On `failed` or `timed_out` read `reason` and the script_failed before it; "
+            "on `waiting` see until when with `harvestd runs TENANT`.",
+        ),
+        "run_blocked": _event(
+            "warning",
+            "blocked_by reason",
+            "Mend or configure what is named in `blocked_by`; the run goes on by itself.",
+        ),
+        "run_lost": _event(
+            "warning",
+            "reason",
+            "Nothing: the next attempt repeats the window. If it recurs raise "
+            "HARVESTD_LEASE_SECONDS or look for blocking calls in the script.",
+        ),
+        "script_failed": _event(
+            "warning",
+            "code reason",
+            "Read `exception`: its first line is the error, its `at` the place in the script. "
+            "The run is retried, later each time.",
+        ),
+        "script_logged": _event(
+            "debug or info or warning or error",
+            "message values",
+            "The script's own line; ask its author.",
+        ),
+        "tenant_config_unusable": _event(
+            "warning",
+            "code reason",
+            "Set the configuration anew with `harvestd config set`; only this tenant's data "
+            "source waits.",
+        ),
+        # Replicas
+        "heartbeat_missed": _event(
+            "warning",
+            "age_seconds code",
+            "Look at the database and at what blocks the event loop; at two thirds of a "
+            "lease this replica gives its runs up.",
+        ),
+        "replica_dead": _event(
+            "error",
+            "reason",
+            "Nothing: this replica was declared dead and goes on under a new id. If it "
+            "recurs raise HARVESTD_LEASE_SECONDS.",
+        ),
+        "replica_reaped": _event(
+            "warning",
+            "dead_replica_id silent_seconds",
+            "Find out why that replica stopped; its runs go on here.",
+        ),
+        "runs_taken_over": _event("warning", "dead_replica_id runs", NOTHING),
+        # The database
+        "database_unreachable": _event(
+            "error",
+            "code sqlstate reason",
+            "Bring PostgreSQL back, or correct HARVESTD_DATABASE_URL; runs resume by themselves.",
+        ),
+        "database_back": _event("info", "seconds", NOTHING),
+        "migration_applied": _event("info", "migration breaking seconds", NOTHING),
+        "schema_applied": _event("info", "tables seconds", NOTHING),
+        "schema_refused": _event(
+            "error",
+            "code file line what",
+            "Correct schema.sql as `what` says; only this data source is blocked.",
+        ),
+        "seat_leased": _event("debug", "seat seats", NOTHING),
+        "seat_ended": _event(
+            "debug or warning",
+            "seat reason",
+            "On warning: the backend of a run was ended from outside; the run is repeated.",
+        ),
+    }
+)

@@ -1,0 +1,134 @@
+"""One log for the daemon, its libraries and scripts: JSON lines, or a console.
+
+The last step before a line is written takes secrets out of every text in it and
+escapes what could end the line or drive a terminal.  Exceptions are described,
+never printed: no locals, no text of a driver (it quotes rows), no text of a
+foreign exception unless a run's redactor is there to clean it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from harvestd.observing import lines
+from harvestd.observing.events import CONTEXT_FIELDS, EVENTS, Event
+from harvestd.observing.redaction import (
+    MASK,
+    SHAPES_ONLY,
+    Redactor,
+    current_redactor,
+    redact,
+)
+from harvestd.observing.tracebacks import describe
+from harvestd.settings import Settings
+
+__all__ = [
+    "CONTEXT_FIELDS",
+    "EVENTS",
+    "MASK",
+    "SHAPES_ONLY",
+    "Event",
+    "Redactor",
+    "configure",
+    "current_redactor",
+    "get_logger",
+    "redact",
+]
+
+Renderer = Callable[[WrappedLogger, str, EventDict], bytes]
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Log to ``stream`` (default: stderr, so that stdout stays the answer of a command)."""
+    out = sys.stderr if stream is None else stream
+    on_terminal = out.isatty()
+    render: Renderer
+    if settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal):
+        render = lines.to_json
+    else:
+        render = lines.to_console(colors=on_terminal and not os.environ.get("NO_COLOR"))
+    _install(LEVELS[settings.log_level], render, lines.Lines(out))
+    _route_libraries()
+
+
+def get_logger() -> FilteringBoundLogger:
+    """The logger of a module; it follows every later ``configure``."""
+    return cast(FilteringBoundLogger, structlog.get_logger())
+
+
+def _install(level: int, render: Renderer, out: lines.Lines) -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _note_unknown_event,
+            _describe_exception,
+            lines.clean_event,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: out,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _note_unknown_event(_log: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    # Never an error: a misspelt name must not cost the line, nor the run that logs it.
+    if event.get("event") not in EVENTS:
+        event["unknown_event"] = True
+    return event
+
+
+def _describe_exception(_log: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    given = event.pop("exc_info", None)
+    event.pop("stack_info", None)
+    if given is True:
+        given = sys.exc_info()[1]
+    elif isinstance(given, tuple):
+        given = given[1]
+    if isinstance(given, BaseException):
+        event["exception"] = describe(given)
+    return event
+
+
+class LibraryHandler(logging.Handler):
+    """Passes the warnings of uvicorn, apscheduler, asyncio and all others into our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, whatever the record holds; only the first line of its message."""
+        try:
+            message = record.getMessage()
+        except Exception:  # a library's wrong % arguments must not end the caller
+            message = str(record.msg)
+        # asyncio puts the representation of a task, its exception's text included, below.
+        first = redact(message.partition("\n")[0], chars_max=lines.TEXT_CHARS_MAX)
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        write = get_logger().error if level == "error" else get_logger().warning
+        write("library_logged", logger=record.name, message=first, exc_info=record.exc_info)
+
+
+def _route_libraries() -> None:
+    root = logging.getLogger()
+    for handler in [known for known in root.handlers if isinstance(known, LibraryHandler)]:
+        root.removeHandler(handler)
+    root.addHandler(LibraryHandler(logging.WARNING))
+    root.setLevel(logging.WARNING)
+
+
+# Before `configure`, structlog's own default would print tracebacks with their locals.
+_install(logging.WARNING, lines.to_console(colors=False), lines.Lines(None))

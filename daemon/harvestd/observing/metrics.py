@@ -1,0 +1,175 @@
+"""Every metric, and the only place that speaks prometheus_client.
+
+Labels come from plugin folders and fixed words, never from a tenant or a text of
+an upstream, and beyond SCRIPTS_MAX scripts they share one series: a scrape stays small
+whatever is configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from harvestd.terms import Outcome
+
+SCRIPTS_MAX = 1000
+OTHER = "other"
+SECONDS_OF_A_RUN = (0.01, 0.05, 0.25, 1, 5, 30, 120, 600, 3600)
+SECONDS_OF_A_CYCLE = (0.01, 0.05, 0.25, 1, 5, 30, 120)
+SECONDS_OF_A_WAIT = (0.001, 0.01, 0.1, 1, 10, 60)
+
+# One more series per counter and histogram, and nobody reads them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+# Attempts, by script
+RUNS = Counter(
+    "harvestd_runs_total",
+    "Attempts ended, by outcome.",
+    ["source", "script", "outcome"],
+    registry=REGISTRY,
+)
+RUN_SECONDS = Histogram(
+    "harvestd_run_duration_seconds",
+    "Wall time of one attempt.",
+    ["source", "script"],
+    buckets=SECONDS_OF_A_RUN,
+    registry=REGISTRY,
+)
+ROWS = Counter(
+    "harvestd_rows_written_total",
+    "Rows inserted or changed by scripts.",
+    ["source", "script"],
+    registry=REGISTRY,
+)
+WINDOWS_TOTAL = Counter(
+    "harvestd_windows_total",
+    "Windows covered, with their data committed.",
+    ["source", "script"],
+    registry=REGISTRY,
+)
+
+# Runs, as this replica sees them
+RUNS_DUE = Gauge("harvestd_runs_due", "Runs that may be claimed now.", registry=REGISTRY)
+RUNS_IN_PROGRESS = Gauge(
+    "harvestd_runs_in_progress", "Attempts under way in this process.", registry=REGISTRY
+)
+RUNS_WAITING = Gauge(
+    "harvestd_runs_waiting",
+    "Runs that wait for a rate limit or an authorisation.",
+    registry=REGISTRY,
+)
+RUNS_BLOCKED = Gauge(
+    "harvestd_runs_blocked", "Runs that wait for another script.", registry=REGISTRY
+)
+CLAIMS_LOST = Counter(
+    "harvestd_claims_lost_total",
+    "Claims taken away by another replica or by a change from outside.",
+    registry=REGISTRY,
+)
+PLUGIN_PROBLEMS = Gauge(
+    "harvestd_plugin_problems",
+    "Plugin files that cannot be used, and scripts blocked by the graph.",
+    registry=REGISTRY,
+)
+
+# Cycles
+CYCLES = Counter(
+    "harvestd_cycles_total", "Cycles ended, by outcome.", ["outcome"], registry=REGISTRY
+)
+LAST_CYCLE = Gauge(
+    "harvestd_last_cycle_timestamp_seconds",
+    "Unix time the last cycle finished; 0 before the first.",
+    registry=REGISTRY,
+)
+CYCLE_SECONDS = Histogram(
+    "harvestd_cycle_duration_seconds",
+    "Wall time of one cycle.",
+    buckets=SECONDS_OF_A_CYCLE,
+    registry=REGISTRY,
+)
+
+# The process and its database
+HEARTBEAT_AGE = Gauge(
+    "harvestd_heartbeat_age_seconds",
+    "Time since the database last confirmed this replica.",
+    registry=REGISTRY,
+)
+DATABASE_UP = Gauge(
+    "harvestd_database_up", "1 while the database answers, else 0.", registry=REGISTRY
+)
+SEATS_IN_USE = Gauge(
+    "harvestd_seats_in_use", "Database connections bound to a run.", registry=REGISTRY
+)
+SEAT_WAIT_SECONDS = Histogram(
+    "harvestd_seat_wait_seconds",
+    "How long a run waited for its database connection.",
+    buckets=SECONDS_OF_A_WAIT,
+    registry=REGISTRY,
+)
+EVENT_LOOP_LAG = Gauge(
+    "harvestd_event_loop_lag_seconds",
+    "How much later than asked the event loop came back, at the last look.",
+    registry=REGISTRY,
+)
+LOG_LINES_DROPPED = Counter(
+    "harvestd_log_lines_dropped_total",
+    "Log lines that could not be written.",
+    registry=REGISTRY,
+)
+BUILD_INFO = Gauge(
+    "harvestd_build_info",
+    "Always 1; the version is in the label.",
+    ["version"],
+    registry=REGISTRY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptMetrics:
+    """The children of one script, looked up once: 1.2 µs a run instead of 3.5."""
+
+    runs: Mapping[Outcome, Counter]
+    seconds: Histogram
+    rows: Counter
+    windows: Counter
+
+
+_scripts: dict[tuple[str, str], ScriptMetrics] = {}
+
+
+def of_script(source: str, script: str) -> ScriptMetrics:
+    """The metrics of ``source/script``; beyond SCRIPTS_MAX those of ``other/other``."""
+    known = _scripts.get((source, script))
+    if known is not None:
+        return known
+    if len(_scripts) >= SCRIPTS_MAX and (source, script) != (OTHER, OTHER):
+        return of_script(OTHER, OTHER)
+    made = ScriptMetrics(
+        runs=MappingProxyType(
+            {outcome: RUNS.labels(source, script, outcome.value) for outcome in Outcome}
+        ),
+        seconds=RUN_SECONDS.labels(source, script),
+        rows=ROWS.labels(source, script),
+        windows=WINDOWS_TOTAL.labels(source, script),
+    )
+    _scripts[(source, script)] = made
+    return made
+
+
+def exposition() -> tuple[bytes, str]:
+    """All metrics as text, and its content type.  No I/O but this process' own /proc."""
+    return generate_latest(REGISTRY), CONTENT_TYPE_PLAIN_0_0_4

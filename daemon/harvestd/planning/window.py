@@ -1,0 +1,214 @@
+"""Windows and the ledger: which source time a run still lacks, cut into what run() is handed.
+
+The specification clamps the start of a window to ``end - width`` and so loses,
+in silence, every older day of a long stop.  Here the days are walked instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from harvestd.terms import Window
+
+EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
+"""No bound is computed before it: asyncpg sends ``datetime.min`` as -infinity, and a conversion
+to a zone west of Greenwich must not overflow."""
+
+NO_TIME = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The source time already covered by a run: ``covered`` ascending, disjoint, not touching.
+
+    It is what the columns ``origin`` and ``covered`` (a multirange) hold, in UTC.
+    Raises: ValueError, if it is not of that shape.
+    """
+
+    origin: datetime
+    covered: tuple[Window, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.origin.utcoffset() != NO_TIME:
+            raise ValueError(f"the origin must be UTC: {self.origin!r}")
+        for earlier, later in pairwise(self.covered):
+            if earlier.end >= later.start:
+                raise ValueError(f"covered must ascend and not touch: {earlier}, {later}")
+
+    @property
+    def watermark(self) -> datetime | None:
+        """The end of the newest covered stretch; None when nothing is covered."""
+        return self.covered[-1].end if self.covered else None
+
+    @property
+    def live_start(self) -> datetime:
+        """Where the live gap begins: at the watermark, or at the origin."""
+        return max(self.origin, self.watermark or self.origin)
+
+    def with_covered(self, window: Window) -> Ledger:
+        """Add what an attempt covered.  The origin stays where it is."""
+        start, end = window.start, window.end
+        apart = []
+        for piece in self.covered:
+            if piece.end < start or end < piece.start:
+                apart.append(piece)
+            else:
+                start, end = min(start, piece.start), max(end, piece.end)
+        return replace(self, covered=tuple(sorted([*apart, Window(start, end)])))
+
+    def without(self, window: Window) -> Ledger:
+        """Take source time out, so that it is read again: a backfill.
+
+        If it begins before the origin, the origin moves there.
+        """
+        kept = []
+        for piece in self.covered:
+            if piece.start < window.start:
+                kept.append(Window(piece.start, min(piece.end, window.start)))
+            if window.end < piece.end:
+                kept.append(Window(max(piece.start, window.end), piece.end))
+        return Ledger(origin=min(self.origin, window.start), covered=tuple(kept))
+
+    def gaps(self, until: datetime) -> tuple[Window, ...]:
+        """Source time between the origin and ``until`` that is not covered, oldest first."""
+        found = []
+        start = self.origin
+        for piece in self.covered:
+            if until <= piece.start:
+                break
+            if start < piece.start:
+                found.append(Window(start, piece.start))
+            start = max(start, piece.end)
+        if start < until:
+            found.append(Window(start, until))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class DueWindow:
+    """One call of run() that is due.
+
+    ``handed`` is what the script gets, widened backwards by its lookback;
+    ``covers`` is what success adds to the ledger; ``live`` says whether it is
+    part of the live gap (from the watermark, or the origin, until now) or of an
+    older one (a backfill), which holds no dependent up.
+    """
+
+    handed: Window
+    covers: Window
+    live: bool
+
+
+def next_window(
+    ledger: Ledger,
+    *,
+    until: datetime,
+    width: timedelta,
+    lookback: timedelta = NO_TIME,
+    catch_up: bool = True,
+) -> DueWindow | None:
+    """What to read next, or None when nothing is due before ``until``.
+
+    First the live gap, oldest window first, so that fresh data is not held up by
+    a backfill; then the other gaps, oldest first.  A script that does not catch
+    up (a snapshot) gets one window, which covers everything.
+
+    Raises: ValueError, for a width that is not positive or a negative lookback.
+    """
+    if width <= NO_TIME or lookback < NO_TIME:
+        raise ValueError(f"width must be positive, lookback not negative: {width}, {lookback}")
+    gaps = ledger.gaps(until)
+    if not gaps:
+        return None
+    # A watermark past ``until`` (a clock stepped back, a date set by hand within the
+    # visibility lag) leaves no live gap, whatever the gaps below it.
+    live = ledger.live_start < until
+    if not catch_up:
+        return _snapshot(ledger, until, width, lookback, live)
+    gap = gaps[-1] if live else gaps[0]
+    end = _first_end(gap, width)
+    return DueWindow(
+        handed=Window(backwards(gap.start, lookback), end),
+        covers=Window(gap.start, end),
+        live=live,
+    )
+
+
+def _snapshot(
+    ledger: Ledger, until: datetime, width: timedelta, lookback: timedelta, live: bool
+) -> DueWindow:
+    """The specification's clamp: harmless here, since a snapshot says all there is."""
+    floor = ledger.live_start if live else ledger.origin
+    start = max(floor, backwards(until, width))
+    return DueWindow(
+        handed=Window(backwards(start, lookback), until),
+        covers=Window(ledger.origin, until),
+        live=live,
+    )
+
+
+def windows_due(
+    ledger: Ledger,
+    *,
+    until: datetime,
+    width: timedelta,
+    lookback: timedelta = NO_TIME,
+    catch_up: bool = True,
+) -> Iterator[DueWindow]:
+    """Every window due before ``until``, in the order an attempt would take them.
+
+    There are ``count_windows`` of them: a narrow width makes many, so the caller
+    bounds what it takes (``itertools.islice``).
+    """
+    while due := next_window(
+        ledger, until=until, width=width, lookback=lookback, catch_up=catch_up
+    ):
+        yield due
+        ledger = ledger.with_covered(due.covers)
+
+
+def count_windows(
+    ledger: Ledger, *, until: datetime, width: timedelta, catch_up: bool = True
+) -> int:
+    """How many windows ``windows_due`` yields, without walking them.
+
+    Raises: ValueError, for a width that is not positive.
+    """
+    if width <= NO_TIME:
+        raise ValueError(f"width must be positive: {width}")
+    gaps = ledger.gaps(until)
+    if not catch_up:
+        return min(1, len(gaps))
+    return sum(-(-gap.width // width) for gap in gaps)
+
+
+def window_end(now: datetime, visibility_lag: timedelta) -> datetime:
+    """Until when source time may be read: the database's ``now`` less the lag of the upstream.
+
+    What an upstream stored a moment ago may not be in its answers yet.
+    """
+    return whole_milliseconds(backwards(now, visibility_lag))
+
+
+def whole_milliseconds(moment: datetime) -> datetime:
+    """Cut off the microseconds.
+
+    A JavaScript Date has none: another program that reads a watermark and writes
+    it back must not look like somebody who set it by hand.
+    """
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _first_end(gap: Window, width: timedelta) -> datetime:
+    """Where the first window of a gap ends.  No width is too large for a datetime."""
+    return gap.end if gap.width <= width else gap.start + width
+
+
+def backwards(moment: datetime, span: timedelta) -> datetime:
+    """``moment - span``, or EARLIEST where that would lie before it; never after ``moment``."""
+    if moment - EARLIEST <= span:
+        return min(moment, EARLIEST)
+    return moment - span

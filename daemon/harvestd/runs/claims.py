@@ -1,0 +1,220 @@
+"""Claim, cover, record and give back: what one replica does to run rows.
+
+Every statement that writes for a run compares its fence, or raises it, or is
+`give_back_runs`, which goes by the holder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from harvestd.database.pool import Database
+from harvestd.database.statements import Statement, load_statements
+from harvestd.database.step import step
+from harvestd.errors import LeaseLost
+from harvestd.planning.state import NextState
+from harvestd.planning.window import Ledger
+from harvestd.runs.coalescing import Coalescer
+from harvestd.terms import Outcome, RunKey, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A run as the due list or the tenant's page showed it: claimable while its fence is this."""
+
+    key: RunKey
+    run_no: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The value that proves who holds a run: its key and fence, and what it had at that moment."""
+
+    key: RunKey
+    run_no: int
+    fence: int
+    ledger: Ledger
+    started_at: datetime
+    failures: int
+
+
+class Refusal(Enum):
+    """Why a claim was not given."""
+
+    HELD = "held"
+    GONE = "no longer due"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of an attempt, as it goes into the run row and the history."""
+
+    outcome: Outcome
+    follows: NextState
+    covered: tuple[Window, ...] = ()
+    windows: int = 0
+    rows: int = 0
+    reason: str | None = None
+    error: str | None = None
+    plugin_hash: str | None = None
+
+    @property
+    def matters(self) -> bool:
+        """Whether it belongs into the history: an idle success does not."""
+        return self.outcome is not Outcome.COMPLETED or self.rows > 0 or self.windows > 1
+
+
+def multirange(windows: Iterable[Window]) -> str:
+    """PostgreSQL's text of a tstzmultirange."""
+    spans = (f'["{w.start.isoformat()}","{w.end.isoformat()}")' for w in windows)
+    return "{" + ",".join(spans) + "}"
+
+
+def windows_of(covered: Iterable[Any]) -> tuple[Window, ...]:
+    """Windows of a tstzmultirange as the driver hands it out."""
+    return tuple(Window(span.lower, span.upper) for span in covered)
+
+
+class Claims:
+    """The claims of one replica.  ``statements`` may hold planted mutants (tests, torture)."""
+
+    def __init__(
+        self,
+        database: Database,
+        replica_id: UUID,
+        statements: Mapping[str, Statement] | None = None,
+    ) -> None:
+        self.replica_id = replica_id
+        known = statements or load_statements()
+        self._claim_runs = known["claim_runs"]
+        self._record_attempts = known["record_attempts"]
+        self._cover_window = known["cover_window"]
+        self._give_back_runs = known["give_back_runs"]
+        self._list_held_runs = known["list_held_runs"]
+        self._mark_blocked_runs = known["mark_blocked_runs"]
+        self._claim_line = database.line("claims")
+        self._record_line = database.line("records")
+        self._claiming = Coalescer(self._claim_batch)
+        self._recording = Coalescer(self._record_batch)
+
+    async def claim(self, listed: Listed) -> Claim | Refusal:
+        """Take a listed run, unless somebody started or changed it since.
+
+        Raises: Unreachable; the claim may then have been taken, and `give_back_strays` frees it.
+        """
+        await step("claim")
+        return await self._claiming.ask(listed)
+
+    async def cover(self, claim: Claim, window: Window) -> None:
+        """Add a finished window to the ledger.  Raises: LeaseLost, Unreachable."""
+        await step("cover")
+        row = await self._record_line.fetchrow(
+            self._cover_window, claim.run_no, claim.fence, multirange([window])
+        )
+        if row is None:
+            raise LeaseLost(str(claim.key))
+
+    async def record(self, claim: Claim, ending: Ending) -> bool:
+        """Write the end of an attempt; False when the run is no longer ours.
+
+        Raises: Unreachable; the outcome is then unknown and must not be written again blindly:
+        a second try compares the fence and the holder, and is harmless.
+        """
+        await step("record")
+        if await self._recording.ask((claim, ending)):
+            return True
+        # Skipped because its row was locked, or lost: alone it waits for the lock, and knows.
+        return (await self._record_batch([(claim, ending)], wait=True))[0]
+
+    async def give_back(self, run_nos: Sequence[int]) -> None:
+        """Let go of runs whose fence somebody else has raised, or that we will not start."""
+        await step("give_back")
+        await self._record_line.fetch(self._give_back_runs, self.replica_id, list(run_nos))
+
+    async def give_back_all(self) -> int:
+        """Let go of everything this replica holds: how many."""
+        await step("give_back")
+        rows = await self._record_line.fetch(self._give_back_runs, self.replica_id, None)
+        return len(rows)
+
+    async def strays(self, in_hand: frozenset[int]) -> list[int]:
+        """Runs that the database says are ours and that are not in hand: their answer was lost."""
+        rows = await self._claim_line.fetch(self._list_held_runs, self.replica_id)
+        return [row["run_no"] for row in rows if row["run_no"] not in in_hand]
+
+    async def mark_blocked(
+        self, blocked: Sequence[tuple[Listed, str, datetime | None]]
+    ) -> frozenset[int]:
+        """Say why runs wait for others; the run_nos for which that is news."""
+        rows = await self._record_line.fetch(
+            self._mark_blocked_runs,
+            [listed.run_no for listed, _, _ in blocked],
+            [listed.fence for listed, _, _ in blocked],
+            [why for _, why, _ in blocked],
+            [due_at for _, _, due_at in blocked],
+        )
+        return frozenset(row["run_no"] for row in rows)
+
+    async def _claim_batch(self, batch: Sequence[Listed]) -> list[Claim | Refusal]:
+        rows = await self._claim_line.fetch(
+            self._claim_runs,
+            self.replica_id,
+            [listed.run_no for listed in batch],
+            [listed.fence for listed in batch],
+        )
+        answers = {row["run_no"]: row for row in rows}
+        return [_claim_from(listed, answers[listed.run_no]) for listed in batch]
+
+    async def _record_batch(
+        self, batch: Sequence[tuple[Claim, Ending]], *, wait: bool = False
+    ) -> list[bool]:
+        statement = self._record_attempts
+        text = statement.text.replace("SKIP LOCKED", "") if wait else statement.text
+        async with self._record_line.connection() as connection:
+            rows = await connection.fetch(text, self.replica_id, *_columns(batch))
+        recorded = {row["run_no"] for row in rows}
+        return [claim.run_no in recorded for claim, _ in batch]
+
+
+def _claim_from(listed: Listed, row: Any) -> Claim | Refusal:
+    if row["answer"] != "taken":
+        return Refusal.HELD if row["answer"] == "held" else Refusal.GONE
+    return Claim(
+        key=listed.key,
+        run_no=listed.run_no,
+        fence=row["fence"],
+        ledger=Ledger(row["origin"], windows_of(row["covered"])),
+        started_at=row["started_at"],
+        failures=row["failures"],
+    )
+
+
+def _columns(batch: Sequence[tuple[Claim, Ending]]) -> list[list[Any]]:
+    """The arrays $2 to $16 of record_attempts."""
+    rows = [
+        (
+            claim.run_no,
+            claim.fence,
+            ending.follows.status.value,
+            ending.outcome.value,
+            ending.reason,
+            ending.error,
+            ending.follows.delay,
+            ending.follows.from_start,
+            ending.follows.not_before,
+            ending.follows.failures,
+            multirange(ending.covered),
+            ending.windows,
+            ending.rows,
+            ending.plugin_hash,
+            ending.matters,
+        )
+        for claim, ending in batch
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]

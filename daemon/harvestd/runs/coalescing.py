@@ -1,0 +1,63 @@
+"""Whoever asks within the same moment shares one statement.
+
+While a statement is under way the next askers gather; they all go with the one
+after it.  So the cost of a claim falls as load grows, and an idle daemon still
+answers in one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+BATCH_MAX = 500
+
+
+class Coalescer(Generic[Asked, Answer]):
+    """Turns single questions into batches for ``send``, at most one batch under way.
+
+    ``send`` answers in the order of what it was asked.  Its error reaches every
+    asker of the batch.  An asker that is cancelled does not cancel the batch.
+    """
+
+    def __init__(self, send: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]]) -> None:
+        self._send = send
+        self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
+        self._sending: asyncio.Task[None] | None = None
+
+    async def ask(self, question: Asked) -> Answer:
+        """The answer to ``question``.  Raises: whatever ``send`` raised."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, future))
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all(), name="coalescer")
+        return await future
+
+    async def _send_all(self) -> None:
+        try:
+            # Let everybody who is ready at this moment get on the first statement.
+            await asyncio.sleep(0)
+            while self._waiting:
+                size = min(BATCH_MAX, len(self._waiting))
+                await self._send_one([self._waiting.popleft() for _ in range(size)])
+        finally:
+            self._sending = None
+
+    async def _send_one(self, batch: list[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._send([question for question, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

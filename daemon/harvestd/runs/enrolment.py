@@ -1,0 +1,186 @@
+"""Apply the difference between configurations × catalog and the run rows.
+
+Which tenants changed is known from the notes that triggers on the config tables
+leave; at the start, hourly, and with a new catalog everything is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from harvestd.catalog.script import Script
+from harvestd.database.pool import Database
+from harvestd.database.statements import load_statements
+from harvestd.planning.plan import RunRow, make_plan
+from harvestd.runs.claims import multirange
+from harvestd.terms import RunKey, ScriptName
+
+PAGE = 5_000
+"""Rows applied by one statement."""
+
+
+@dataclass(slots=True)
+class Difference:
+    """How many rows were changed."""
+
+    enrolled: int = 0
+    revived: int = 0
+    retired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The database's time, and the mark from which later config changes count."""
+
+    now: datetime
+    mark: str
+    forced_at: datetime
+
+
+class Enrolment:
+    """Keeps run rows in line with configurations and catalog, on a connection of its own."""
+
+    def __init__(self, database: Database, *, first_import: timedelta) -> None:
+        self._line = database.line("planning")
+        self._first_import = first_import
+        self._mark: str | None = None
+        known = load_statements()
+        self._read_clock = known["read_clock"]
+        self._list_config_changes = known["list_config_changes"]
+        self._forget_config_changes = known["forget_config_changes"]
+        self._make_history_partitions = known["make_history_partitions"]
+        self._find_missing_runs = known["find_missing_runs"]
+        self._find_missing_runs_of = known["find_missing_runs_of"]
+        self._list_due_runs = known["list_due_runs"]
+        self._enrol_runs = known["enrol_runs"]
+        self._revive_runs = known["revive_runs"]
+        self._retire_runs = known["retire_runs"]
+        self._retire_runs_of = known["retire_runs_of"]
+        self._wake_runs_of = known["wake_runs_of"]
+
+    async def read_clock(self) -> Clock:
+        """The database's time.  Raises: Unreachable."""
+        row = await self._line.fetchrow(self._read_clock)
+        if row is None:
+            raise LookupError("harvestd.installation is empty: run `harvestd migrate`")
+        return Clock(now=row["now"], mark=row["mark"], forced_at=row["forced_at"])
+
+    async def apply(self, scripts: Mapping[ScriptName, Script], *, everything: bool) -> Difference:
+        """Enrol, revive and retire what differs: of changed tenants, or of all.
+
+        The mark moves only after the difference is applied: a crash in between looks again.
+        """
+        clock = await self.read_clock()
+        if everything or self._mark is None:
+            difference = await self._apply_all(scripts, clock)
+            self._mark = clock.mark
+            return difference
+        row = await self._line.fetchrow(self._list_config_changes, self._mark)
+        assert row is not None
+        changed: list[str | None] = row["tenant_ids"] or []
+        if None in changed:
+            difference = await self._apply_all(scripts, clock)
+        elif changed:
+            difference = await self._apply_to([t for t in changed if t is not None], scripts, clock)
+        else:
+            difference = Difference()
+        self._mark = row["mark"]
+        return difference
+
+    async def due_runs(self, began: datetime, forced_at: datetime) -> AsyncIterator[Any]:
+        """The due list (tenant_id, run_no, fence, due_at), streamed: ids only."""
+        async with self._line.connection() as connection, connection.transaction(readonly=True):
+            async for row in connection.cursor(
+                self._list_due_runs.text, began, forced_at, prefetch=PAGE
+            ):
+                yield row
+
+    async def housekeep(self) -> None:
+        """What is wanted now and then: history partitions ahead of time, old notes forgotten."""
+        await self._line.fetch(self._make_history_partitions)
+        await self._line.fetch(self._forget_config_changes)
+
+    async def _apply_all(self, scripts: Mapping[ScriptName, Script], clock: Clock) -> Difference:
+        difference = Difference()
+        async with self._line.connection() as connection:
+            pages: list[list[Any]] = [[]]
+            async with connection.transaction(readonly=True):
+                cursor = connection.cursor(
+                    self._find_missing_runs.text, *_names(scripts), prefetch=PAGE
+                )
+                async for row in cursor:
+                    if len(pages[-1]) == PAGE:
+                        pages.append([])
+                    pages[-1].append(row)
+        for page in pages:
+            await self._apply_page(page, scripts, clock, difference)
+        difference.retired = len(await self._line.fetch(self._retire_runs))
+        return difference
+
+    async def _apply_to(
+        self, tenant_ids: list[str], scripts: Mapping[ScriptName, Script], clock: Clock
+    ) -> Difference:
+        difference = Difference()
+        rows = await self._line.fetch(self._find_missing_runs_of, *_names(scripts), tenant_ids)
+        for start in range(0, len(rows), PAGE):
+            await self._apply_page(rows[start : start + PAGE], scripts, clock, difference)
+        retired = await self._line.fetch(self._retire_runs_of, tenant_ids)
+        difference.retired = len(retired)
+        await self._line.fetch(self._wake_runs_of, tenant_ids)
+        return difference
+
+    async def _apply_page(
+        self,
+        page: Sequence[Any],
+        scripts: Mapping[ScriptName, Script],
+        clock: Clock,
+        difference: Difference,
+    ) -> None:
+        if not page:
+            return
+        by_source: dict[str, list[Script]] = {}
+        for name, script in scripts.items():
+            by_source.setdefault(name.source, []).append(script)
+        wanted = {RunKey(row["tenant_id"], row["data_source"], row["script"]) for row in page}
+        plan = make_plan(
+            wanted,
+            scripts,
+            [_run_row(row) for row in page if row["run_no"] is not None],
+            now=clock.now,
+            first_import=self._first_import,
+        )
+        if plan.enrol:
+            rows = await self._line.fetch(
+                self._enrol_runs,
+                [one.key.tenant_id for one in plan.enrol],
+                [one.key.source for one in plan.enrol],
+                [one.key.script for one in plan.enrol],
+                [one.origin for one in plan.enrol],
+            )
+            difference.enrolled += len(rows)
+        if plan.go_on:
+            rows = await self._line.fetch(
+                self._revive_runs,
+                [one.run_no for one in plan.go_on],
+                [one.origin for one in plan.go_on],
+                [multirange([one.covered] if one.covered else []) for one in plan.go_on],
+            )
+            difference.revived += len(rows)
+
+
+def _names(scripts: Mapping[ScriptName, Script]) -> tuple[list[str], list[str]]:
+    ordered = sorted(scripts)
+    return [name.source for name in ordered], [name.script for name in ordered]
+
+
+def _run_row(row: Any) -> RunRow:
+    return RunRow(
+        key=RunKey(row["tenant_id"], row["data_source"], row["script"]),
+        run_no=row["run_no"],
+        retired=row["retired"],
+        origin=row["origin"],
+        watermark=row["watermark"],
+    )

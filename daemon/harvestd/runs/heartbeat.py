@@ -1,0 +1,149 @@
+"""Liveness by lease: this replica's row, what it learns with each beat, and burying the dead.
+
+Death is a one-way bit (``dead_at``).  Each step of a takeover is idempotent and
+on its own, so any replica may go on where another stopped: mark, end the
+backends, wait until they are gone, free the runs, bury.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from harvestd import __version__
+from harvestd.database.pool import Database
+from harvestd.database.statements import Statement, load_statements
+from harvestd.database.step import step
+from harvestd.terms import RunKey
+
+# Two renewals may fail before another replica can take the runs.
+RENEWALS_PER_LEASE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What the database answered to one heartbeat."""
+
+    now: datetime
+    alive: bool
+    forced_at: datetime
+    woken_at: datetime
+    stale: frozenset[int]
+    """run_nos in hand that are no longer ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What one round of burying did."""
+
+    marked: tuple[UUID, ...]
+    ended: int
+    freed: tuple[RunKey, ...]
+
+
+def own_seconds() -> float:
+    """This machine's own clock for stopping early; it counts suspended time too."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class Heartbeat:
+    """One replica's row and its view of the others.  A connection of its own: nothing delays it."""
+
+    def __init__(
+        self,
+        database: Database,
+        replica_id: UUID,
+        *,
+        lease: timedelta,
+        tick: timedelta,
+        statements: Mapping[str, Statement] | None = None,
+    ) -> None:
+        self.replica_id = replica_id
+        self._lease = lease
+        self._tick = tick
+        known = statements or load_statements()
+        self._register_replica = known["register_replica"]
+        self._beat = known["beat"]
+        self._leave = known["leave"]
+        self._mark_dead_replicas = known["mark_dead_replicas"]
+        self._end_dead_backends = known["end_dead_backends"]
+        self._list_dead_backends = known["list_dead_backends"]
+        self._free_runs_of_the_dead = known["free_runs_of_the_dead"]
+        self._bury_replicas = known["bury_replicas"]
+        self._line = database.line("heartbeat")
+        self._reap_line = database.line("reaper")
+        self.confirmed_at = own_seconds()
+        """Own clock, before sending the last beat that was answered."""
+
+    async def register(self) -> None:
+        """Enter the living; the first beat comes before the first cycle."""
+        sent = own_seconds()
+        await self._line.fetchval(
+            self._register_replica,
+            self.replica_id,
+            socket.gethostname()[:200],
+            os.getpid(),
+            __version__,
+        )
+        self.confirmed_at = sent
+
+    async def beat(self, in_hand: Mapping[int, int]) -> Beat:
+        """Renew the row; ``in_hand`` is run_no → fence.  Raises: Unreachable."""
+        await step("heartbeat")
+        sent = own_seconds()
+        row = await self._line.fetchrow(
+            self._beat, self.replica_id, list(in_hand.keys()), list(in_hand.values())
+        )
+        if row is None:
+            raise LookupError("harvestd.installation is empty: run `harvestd migrate`")
+        if row["alive"]:
+            self.confirmed_at = sent
+        return Beat(
+            now=row["now"],
+            alive=row["alive"],
+            forced_at=row["forced_at"],
+            woken_at=row["woken_at"],
+            stale=frozenset(row["stale"]),
+        )
+
+    @property
+    def overdue(self) -> bool:
+        """Whether two thirds of a lease went by, on our own clock, without a confirmed beat."""
+        return own_seconds() - self.confirmed_at > self._lease.total_seconds() * 2 / 3
+
+    async def reap(self) -> Reaped:
+        """Take the runs of replicas that missed their lease; once more for any still dead.
+
+        A run is freed only when no backend that is bound to it is left.
+        """
+        await step("reap_mark")
+        marked = await self._reap_line.fetch(self._mark_dead_replicas, self._lease)
+        await step("reap_end")
+        ended = await self._reap_line.fetchval(self._end_dead_backends)
+        await step("reap_wait")
+        bound = await self._reap_line.fetch(self._list_dead_backends)
+        await step("reap_free")
+        freed = await self._reap_line.fetch(
+            self._free_runs_of_the_dead, [row["run_no"] for row in bound], self._tick
+        )
+        await step("reap_bury")
+        await self._reap_line.fetch(self._bury_replicas)
+        return Reaped(
+            marked=tuple(row["replica_id"] for row in marked),
+            ended=int(ended or 0),
+            freed=tuple(
+                RunKey(row["tenant_id"], row["data_source"], row["script"]) for row in freed
+            ),
+        )
+
+    async def leave(self) -> None:
+        """Declare this replica dead itself, last of all, so that its tenants move at once."""
+        await step("leave")
+        await self._line.fetch(self._leave, self.replica_id)

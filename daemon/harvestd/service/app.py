@@ -1,0 +1,343 @@
+"""The composition root: builds every part, starts every task, drains and ends them.
+
+The only place that starts background loops, and the only one that names a
+concrete executor.  A loop that dies ends the process; its supervisor restarts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from harvestd import __version__
+from harvestd.database.migrations import check_schema, migrate
+from harvestd.database.pool import Database
+from harvestd.database.roles import Roles, ensure_roles
+from harvestd.errors import DatabaseError, HarvestdError, Unreachable
+from harvestd.execution.feeder import Feeder
+from harvestd.execution.hands import Hands
+from harvestd.execution.inline import InlineExecutor
+from harvestd.execution.limits import Slots
+from harvestd.execution.runner import Parts
+from harvestd.loading.seats import Seats
+from harvestd.loading.shapes import Shapes
+from harvestd.observing import metrics
+from harvestd.observing.logs import get_logger
+from harvestd.runs.claims import Claims
+from harvestd.runs.enrolment import Enrolment
+from harvestd.runs.heartbeat import RENEWALS_PER_LEASE, Heartbeat
+from harvestd.service.cycle import Cycle
+from harvestd.service.http import Health, make_app, serve
+from harvestd.service.ticker import ticking
+from harvestd.settings import Settings
+from harvestd.terms import Outcome
+
+log = get_logger()
+
+RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Pauses between attempts to reach PostgreSQL; the last one repeats."""
+LOOP_LOOK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The next cycle: one event that the timer, SIGHUP and the trigger set."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    forced: bool = False
+
+    def ask(self, reason: str, *, forced: bool) -> None:
+        """A cycle begins soon; several that ask before it share it."""
+        self.forced = self.forced or forced
+        self.event.set()
+        log.info("cycle_requested", reason=reason)
+
+
+class App:
+    """One replica: everything between settings and the end of the process."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self.settings = settings
+        self.database = Database(url)
+        self.health = Health()
+        self.wanted = Wanted()
+        self.stopping = asyncio.Event()
+        self.draining = asyncio.Event()
+        self.hurried = asyncio.Event()
+        self.hands = Hands()
+        self.address: str | None = None
+        self.cycles: asyncio.Queue[datetime] = asyncio.Queue()
+        """When each cycle began (database time) whose due list was handed over; for --once."""
+        self.tick = timedelta(seconds=settings.interval_seconds)
+        self.lease = timedelta(seconds=settings.lease_seconds)
+        self.health.set_problem("database", "starting")
+        self.health.set_problem("cycle", "no cycle has ended yet")
+
+    def reload(self) -> None:
+        """SIGHUP: a whole cycle begins, over every run that last started before now."""
+        self.wanted.ask("SIGHUP", forced=True)
+
+    def stop(self, reason: str) -> None:
+        """SIGTERM or Ctrl-C: drain; a second time: now."""
+        if self.stopping.is_set():
+            self.hurried.set()
+        self.stopping.set()
+        log.info("daemon_stopping", reason=reason, runs=len(self.hands.by_run))
+
+    async def run(self, *, on_ready: Callable[[App], None] | None = None) -> None:
+        """Run until `stop`.  Raises: what ended a loop, or a start that cannot succeed."""
+        began = time.monotonic()
+        log.info("daemon_started", version=__version__, data_dir=str(self.settings.data_dir))
+        metrics.BUILD_INFO.labels(__version__).set(1)
+        http_end = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            host, port = self.settings.http_host_port
+            listening = asyncio.Event()
+            group.create_task(
+                serve(
+                    make_app(self.health),
+                    host,
+                    port,
+                    on_listening=lambda address: self._listening(address, listening),
+                    stop=http_end,
+                ),
+                name="http",
+            )
+            group.create_task(self._watch_loop(http_end), name="loop lag")
+            await listening.wait()
+            roles = await self._prepare_database()
+            if roles is not None:
+                async with self._working(group, roles):
+                    log.info("daemon_ready", seconds=round(time.monotonic() - began, 3))
+                    if on_ready is not None:
+                        on_ready(self)
+                    await self.stopping.wait()
+                    await self._drain()
+            http_end.set()
+        log.info("daemon_stopped", seconds=round(time.monotonic() - began, 3))
+
+    def _listening(self, address: str, listening: asyncio.Event) -> None:
+        self.address = address
+        log.info("http_listening", address=address)
+        listening.set()
+
+    async def _prepare_database(self) -> Roles | None:
+        """Migrate and make the roles, as soon as PostgreSQL answers; None when told to stop.
+
+        Raises: DatabaseError, for what time does not mend.
+        """
+        pauses = iter(RECONNECT_SECONDS)
+        pause = 0.0
+        while not self.stopping.is_set():
+            try:
+                roles = await prepare_database(self.database)
+            except Unreachable as error:
+                self.health.set_problem("database", error.what)
+                log.error("database_unreachable", code=error.code, reason=error.what)
+                pause = next(pauses, pause)
+                await _wait_for(self.stopping, pause)
+            else:
+                self.health.clear("database")
+                metrics.DATABASE_UP.set(1)
+                return roles
+        return None
+
+    @asynccontextmanager
+    async def _working(self, group: asyncio.TaskGroup, roles: Roles) -> AsyncIterator[None]:
+        """Build the parts, enter the living, start the loops; on leaving, give everything back."""
+        replica_id = uuid4()
+        settings = self.settings
+        self.claims = Claims(self.database, replica_id)
+        self.heartbeat = Heartbeat(self.database, replica_id, lease=self.lease, tick=self.tick)
+        self.seats = Seats(self.database, roles, replica_id, seats_max=settings.seats_max)
+        shapes = Shapes(self.database)
+        enrolment = Enrolment(
+            self.database, first_import=timedelta(days=settings.first_import_days)
+        )
+        allowed = {"local_repositories"} if settings.allow_local_repositories else set()
+        inline = InlineExecutor()
+        parts = Parts(
+            claims=self.claims,
+            seats=self.seats,
+            shapes=shapes,
+            hands=self.hands,
+            executors={inline.name: inline},
+            tick=self.tick,
+            timeout=timedelta(seconds=settings.run_timeout_seconds),
+            tenant_runs_max=settings.tenant_runs_max,
+            cache_root=Path(settings.data_dir) / "cache",
+            allowed=frozenset(allowed),
+            draining=self.draining,
+        )
+        self.feeder = Feeder(parts, Slots(settings.runs_max), self.database)
+        self.cycle = Cycle(
+            database=self.database,
+            roles=roles,
+            plugin_dirs=settings.plugin_dirs,
+            enrolment=enrolment,
+            claims=self.claims,
+            shapes=shapes,
+            feeder=self.feeder,
+        )
+        await self.heartbeat.register()
+        loops = [
+            group.create_task(self._beat_forever(), name="heartbeat"),
+            group.create_task(self._cycle_forever(), name="cycle"),
+            group.create_task(self.feeder.feed_forever(), name="feeder"),
+        ]
+        try:
+            yield
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Give back what is held, and declare this replica dead, so that others go on at once."""
+        try:
+            await self.claims.give_back_all()
+            await self.seats.close()
+            await self.heartbeat.leave()
+            await self.database.close()
+        except DatabaseError as error:
+            # Others take over after the lease; the fence keeps what is left of us out.
+            log.error("database_unreachable", code=error.code, reason="left without a word")
+
+    async def _drain(self) -> None:
+        """No new claims; attempts get DRAIN_SECONDS, then are cancelled and given back."""
+        began = time.monotonic()
+        self.draining.set()
+        self.feeder.drop_pending()
+        runs = len(self.hands.by_run)
+        deadline = self.settings.drain_seconds
+        idle = asyncio.create_task(self.feeder.idle())
+        hurried = asyncio.create_task(self.hurried.wait())
+        await asyncio.wait({idle, hurried}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+        cancelled = self.hands.cancel(Outcome.CANCELLED)
+        if cancelled:
+            await asyncio.wait({idle}, timeout=self.lease.total_seconds() / 3)
+        for task in (idle, hurried):
+            task.cancel()
+        await asyncio.gather(idle, hurried, return_exceptions=True)
+        log.info(
+            "drain_finished",
+            runs_ended=runs - cancelled,
+            runs_cancelled=cancelled,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    async def _cycle_forever(self) -> None:
+        async with ticking(self.wanted.event, self.settings.interval_seconds):
+            while True:
+                await self.wanted.event.wait()
+                # Cleared before the cycle begins: whoever asks from here on gets another one.
+                self.wanted.event.clear()
+                forced, self.wanted.forced = self.wanted.forced, False
+                try:
+                    began = await self.cycle.run(frozenset(self.hands.by_run), forced=forced)
+                except HarvestdError as error:
+                    metrics.CYCLES.labels("failed").inc()
+                    self.wanted.forced = self.wanted.forced or forced
+                    self.health.set_problem("cycle", error.what)
+                    log.error("cycle_failed", code=error.code, reason=str(error))
+                else:
+                    self.health.clear("cycle")
+                    self.cycles.put_nowait(began)
+
+    async def _beat_forever(self) -> None:
+        """A heartbeat every third of a lease; what it tells is acted upon at once."""
+        pause = self.lease.total_seconds() / RENEWALS_PER_LEASE
+        seen: datetime | None = None
+        reachable = True
+        while True:
+            try:
+                beat = await self.heartbeat.beat(self.hands.fences())
+            except DatabaseError as error:
+                reachable = False
+                self.health.set_problem("database", error.what)
+                metrics.DATABASE_UP.set(0)
+                log.warning("heartbeat_missed", code=error.code, reason=error.what)
+            else:
+                if not reachable:
+                    reachable = True
+                    log.info("database_back")
+                    self.wanted.ask("the database is back", forced=False)
+                self.health.clear("database")
+                metrics.DATABASE_UP.set(1)
+                if not beat.alive:
+                    await self._rejoin()
+                    continue
+                if beat.stale:
+                    self.hands.cancel(Outcome.LOST, beat.stale)
+                newest = max(beat.forced_at, beat.woken_at)
+                if seen is not None and newest > seen:
+                    self.wanted.ask("trigger", forced=False)
+                seen = newest
+                await self._reap()
+            if self.heartbeat.overdue:
+                # Others may hold our runs by now; the fence would refuse us anyway.
+                self.hands.cancel(Outcome.LOST)
+            await asyncio.sleep(pause if reachable else min(pause, 1.0))
+
+    async def _reap(self) -> None:
+        try:
+            reaped = await self.heartbeat.reap()
+        except DatabaseError as error:
+            log.warning("heartbeat_missed", code=error.code, reason=f"reaping: {error.what}")
+            return
+        for replica_id in reaped.marked:
+            log.warning("replica_reaped", dead_replica_id=str(replica_id))
+        if reaped.freed:
+            log.warning("runs_taken_over", runs=len(reaped.freed))
+            self.wanted.ask("runs of a dead replica", forced=False)
+
+    async def _rejoin(self) -> None:
+        """Declared dead: give up everything at once and go on under a new id."""
+        replica_id = uuid4()
+        log.error("replica_dead", reason="no heartbeat arrived for a whole lease")
+        self.hands.cancel(Outcome.LOST)
+        await self.seats.forget_leases()
+        for part in (self.claims, self.heartbeat, self.seats):
+            part.replica_id = replica_id
+        await self.heartbeat.register()
+        self.wanted.ask("a new replica id", forced=False)
+
+    async def _watch_loop(self, end: asyncio.Event) -> None:
+        """How late the event loop comes back, and how old the last confirmed heartbeat is."""
+        while not end.is_set():
+            asked = time.perf_counter()
+            await _wait_for(end, LOOP_LOOK_SECONDS)
+            if not end.is_set():
+                late = time.perf_counter() - asked - LOOP_LOOK_SECONDS
+                metrics.EVENT_LOOP_LAG.set(max(late, 0.0))
+
+
+async def prepare_database(database: Database) -> Roles:
+    """Migrate an empty or older database by itself, and make the roles of the wall.
+
+    Raises: Unreachable; SchemaTooNew, SchemaTooOld (adoption and breaking migrations are for
+    `harvestd migrate`); DatabaseError, when the role lacks a right.
+    """
+    connection = await database.connect("migrate")
+    try:
+        for name in await migrate(connection, explicit=False):
+            log.info("migration_applied", migration=name)
+        await check_schema(connection)
+        return await ensure_roles(connection)
+    finally:
+        await connection.close(timeout=2)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

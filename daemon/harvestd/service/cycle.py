@@ -1,0 +1,168 @@
+"""One cycle, top to bottom: what could run, for whom, what differs, what is due.
+
+It waits for no script: it hands the due list to the feeder and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from harvestd.catalog.discover import Source
+from harvestd.catalog.snapshot import EMPTY, Catalog, reload
+from harvestd.database.pool import Database
+from harvestd.database.roles import Roles
+from harvestd.errors import HarvestdError, Unreachable
+from harvestd.execution.feeder import DueTenant, Feeder
+from harvestd.loading.schemas import apply_source_schema
+from harvestd.loading.shapes import Shapes
+from harvestd.observing import metrics
+from harvestd.observing.logs import get_logger
+from harvestd.runs.claims import Claims
+from harvestd.runs.enrolment import Enrolment
+
+log = get_logger()
+
+FULL_COMPARISON_SECONDS = 3600.0
+
+
+@dataclass(slots=True)
+class Cycle:
+    """The parts of a cycle, and what it keeps from one to the next."""
+
+    database: Database
+    roles: Roles
+    plugin_dirs: Sequence[Path]
+    enrolment: Enrolment
+    claims: Claims
+    shapes: Shapes
+    feeder: Feeder
+    catalog: Catalog = EMPTY
+    unusable: frozenset[str] = frozenset()
+    """Data sources whose schema.sql was refused."""
+    compared_at: float | None = None
+    _refused: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    _applied: set[tuple[str, str]] = field(default_factory=set)
+
+    async def run(self, in_hand: frozenset[int], *, forced: bool) -> datetime:
+        """Run one cycle; the database's time of its beginning.
+
+        ``forced``: every run that last started before now is due, unless ``not_before`` holds it.
+        Raises: Unreachable, DatabaseError; the next tick starts from the beginning.
+        """
+        started = time.perf_counter()
+        catalog_changed = await self._refresh_catalog()
+        await self._apply_schemas()
+        await self._apply_difference(everything=catalog_changed)
+        clock = await self.enrolment.read_clock()
+        if strays := await self.claims.strays(in_hand):
+            await self.claims.give_back(strays)
+        forced_at = clock.now if forced else clock.forced_at
+        due = await self._list_due(clock.now, forced_at)
+        self.feeder.offer(due, self.catalog, self.unusable)
+        runs_due = sum(len(tenant.fences) for tenant in due)
+        seconds = time.perf_counter() - started
+        metrics.RUNS_DUE.set(runs_due)
+        metrics.CYCLE_SECONDS.observe(seconds)
+        metrics.CYCLES.labels("completed").inc()
+        metrics.LAST_CYCLE.set_to_current_time()
+        write = log.info if forced else log.debug
+        write(
+            "cycle_finished",
+            forced=forced,
+            runs_due=runs_due,
+            tenants=len(due),
+            seconds=round(seconds, 3),
+        )
+        return clock.now
+
+    async def _refresh_catalog(self) -> bool:
+        catalog = await asyncio.to_thread(reload, self.catalog, self.plugin_dirs)
+        if catalog is self.catalog:
+            return False
+        for problem in sorted(set(catalog.problems) - set(self.catalog.problems), key=str):
+            log.error(
+                "plugin_refused",
+                source=problem.source,
+                script=problem.script,
+                file=problem.path,
+                line=problem.line,
+                what=problem.what,
+            )
+        for note in sorted(set(catalog.notes) - set(self.catalog.notes)):
+            log.warning("plugin_shadowed", file=note)
+        self.catalog = catalog
+        scripts = catalog.scripts_of(catalog.sources)
+        metrics.PLUGIN_PROBLEMS.set(len(catalog.problems))
+        log.info(
+            "catalog_reloaded",
+            scripts=len(scripts),
+            sources=len(catalog.sources),
+            problems=len(catalog.problems),
+        )
+        return True
+
+    async def _apply_schemas(self) -> None:
+        unusable = set()
+        for source in self.catalog.sources.values():
+            if not await self._apply_schema(source):
+                unusable.add(source.name)
+        self.unusable = frozenset(unusable)
+
+    async def _apply_schema(self, source: Source) -> bool:
+        """Whether the source's tables are there and finished."""
+        if source.schema_sql is None or source.schema_hash is None:
+            return True
+        wanted = (source.name, source.schema_hash)
+        if wanted in self._applied:
+            return True
+        try:
+            applied = await apply_source_schema(
+                self.database,
+                self.roles,
+                source=source.name,
+                schema_sql=source.schema_sql,
+                schema_hash=source.schema_hash,
+            )
+        except Unreachable:
+            raise
+        except HarvestdError as error:
+            told = (source.schema_hash, str(error))
+            if self._refused.get(source.name) != told:
+                self._refused[source.name] = told
+                log.error("schema_refused", source=source.name, code=error.code, what=str(error))
+            return False
+        self._refused.pop(source.name, None)
+        self._applied.add(wanted)
+        if applied:
+            self.shapes.forget()
+            log.info("schema_applied", source=source.name)
+        return True
+
+    async def _apply_difference(self, *, everything: bool) -> None:
+        now = time.monotonic()
+        hourly = self.compared_at is None or now - self.compared_at > FULL_COMPARISON_SECONDS
+        scripts = {script.name: script for script in self.catalog.scripts_of(self.catalog.sources)}
+        difference = await self.enrolment.apply(scripts, everything=everything or hourly)
+        if hourly:
+            await self.enrolment.housekeep()
+        if everything or hourly:
+            self.compared_at = now
+        if difference.enrolled or difference.revived:
+            log.info("runs_enrolled", runs=difference.enrolled + difference.revived)
+        if difference.retired:
+            log.info("runs_retired", runs=difference.retired)
+
+    async def _list_due(self, began: datetime, forced_at: datetime) -> list[DueTenant]:
+        due: dict[str, DueTenant] = {}
+        async for row in self.enrolment.due_runs(began, forced_at):
+            tenant = due.get(row["tenant_id"])
+            if tenant is None:
+                tenant = due[row["tenant_id"]] = DueTenant(row["tenant_id"], row["due_at"])
+            tenant.due_at = min(tenant.due_at, row["due_at"])
+            tenant.fences[row["run_no"]] = row["fence"]
+        return list(due.values())

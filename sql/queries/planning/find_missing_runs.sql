@@ -1,0 +1,26 @@
+-- find_missing_runs: where run rows and configuration differ, for all tenants.
+--
+-- $1 sources  text[]   every script of the catalog: its data source
+-- $2 scripts  text[]   and its name, same order
+-- -> tenant_id, data_source, script, run_no (null: to be enrolled), retired, origin, watermark
+--
+-- Read by a cursor and applied in pages: as one INSERT ... SELECT on an empty table it is
+-- quadratic (research: skeleton A.2).
+SELECT configured.tenant_id,
+       configured.data_source,
+       wanted.script,
+       run.run_no,
+       run.retired_at IS NOT NULL AS retired,
+       run.origin,
+       run.last_fetched_data_date AS watermark
+FROM (SELECT DISTINCT config.tenant_id, config.data_source
+      FROM public.tenant_data_source_config AS config) AS configured
+JOIN unnest($1::text[], $2::text[]) AS wanted (data_source, script)
+  ON wanted.data_source = configured.data_source
+LEFT JOIN public.data_source_run AS run
+  ON run.tenant_id = configured.tenant_id
+ AND run.data_source = configured.data_source
+ AND run.script = wanted.script
+WHERE run.run_no IS NULL
+   OR run.retired_at IS NOT NULL
+   OR run.origin IS NULL;

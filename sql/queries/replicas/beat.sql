@@ -1,0 +1,25 @@
+-- beat: renew this replica's row and learn what changed.
+--
+-- $1 replica_id  uuid
+-- $2 run_nos     bigint[]   in hand
+-- $3 fences      bigint[]
+-- -> now, alive, forced_at, woken_at, stale (run_nos in hand that are no longer mine)
+--
+-- What is in hand comes as arrays: a search by replica_id would scan the run table.
+WITH beat AS (
+    UPDATE harvestd.replica AS replica
+    SET heartbeat_at = clock_timestamp()
+    WHERE replica.replica_id = $1::uuid
+      AND replica.dead_at IS NULL
+    RETURNING replica.replica_id
+)
+SELECT clock_timestamp() AS now,
+       EXISTS (SELECT FROM beat) AS alive,
+       installation.forced_at,
+       installation.woken_at,
+       (SELECT coalesce(array_agg(hand.run_no ORDER BY hand.run_no), '{}')
+        FROM unnest($2::bigint[], $3::bigint[]) AS hand (run_no, fence)
+        LEFT JOIN public.data_source_run AS run
+          ON run.run_no = hand.run_no AND run.fence = hand.fence AND run.replica_id = $1::uuid
+        WHERE run.run_no IS NULL) AS stale
+FROM harvestd.installation AS installation;

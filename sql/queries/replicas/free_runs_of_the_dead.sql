@@ -1,0 +1,43 @@
+-- free_runs_of_the_dead: give back what dead replicas hold, once no backend writes for it.
+--
+-- $1 still_bound  bigint[]   run_nos whose backend is not gone yet
+-- $2 tick         interval   backoff counts in ticks
+-- -> run_no, tenant_id, data_source, script
+--
+-- fence + 1: the dead holder may wake up.  The first death costs nothing, from the second on
+-- the run backs off, so that a script which kills its process does not do so every tick.
+WITH abandoned AS (
+    SELECT run.run_no, run.replica_id, run.fence, run.started_at
+    FROM harvestd.replica AS replica
+    JOIN public.data_source_run AS run ON run.replica_id = replica.replica_id
+    WHERE replica.dead_at IS NOT NULL
+      AND run.run_no <> ALL ($1::bigint[])
+    ORDER BY run.run_no
+    FOR NO KEY UPDATE OF run SKIP LOCKED
+),
+freed AS (
+    UPDATE public.data_source_run AS run
+    SET status     = 'PENDING',
+        replica_id = NULL,
+        fence      = run.fence + 1,
+        failures   = run.failures + 1,
+        reason     = 'holder_died',
+        due_at     = now() + CASE WHEN run.failures = 0 THEN interval '0'
+                                  ELSE least($2::interval * (2 ^ least(run.failures, 16)),
+                                             interval '1 hour') END
+    FROM abandoned
+    WHERE run.run_no = abandoned.run_no
+    RETURNING run.run_no, run.tenant_id, run.data_source, run.script
+),
+kept AS (
+    INSERT INTO harvestd.run_history (
+        ended_at, run_no, fence, tenant_id, data_source, script, replica_id, started_at,
+        outcome, reason)
+    SELECT clock_timestamp(), freed.run_no, abandoned.fence, freed.tenant_id, freed.data_source,
+           freed.script, abandoned.replica_id, abandoned.started_at, 'lost', 'holder_died'
+    FROM freed
+    JOIN abandoned ON abandoned.run_no = freed.run_no
+)
+SELECT freed.run_no, freed.tenant_id, freed.data_source, freed.script
+FROM freed
+ORDER BY freed.run_no;

@@ -1,0 +1,10 @@
+-- register_replica: this process enters the living.
+--
+-- $1 replica_id  uuid
+-- $2 host        text
+-- $3 pid         integer
+-- $4 version     text
+-- -> started_at
+INSERT INTO harvestd.replica (replica_id, host, pid, version)
+VALUES ($1::uuid, $2::text, $3::integer, $4::text)
+RETURNING started_at;

@@ -1,0 +1,64 @@
+-- claim_runs: take those of the listed runs that nobody touched since, for this replica.
+--
+-- $1 replica_id  uuid
+-- $2 run_nos     bigint[]     1 .. 1000
+-- $3 fences      bigint[]     as listed, same order
+-- -> run_no, answer ('taken', 'held', 'gone'), and for 'taken': fence, origin, covered,
+--    started_at (the claim's moment), failures
+--
+-- SKIP LOCKED: replicas claiming at the same moment share the work instead of queueing.
+-- NO KEY UPDATE: weaker modes let a revived writer commit after a takeover; stronger ones
+-- block foreign keys.
+-- me FOR SHARE: a replica that is being declared dead at this moment either claims before
+-- (and the claim is seen and given back) or not at all.  KEY SHARE would not hold the mark off.
+-- fence + 1: a replica that wakes from a pause still holds the old number, and every
+-- statement that writes for a run compares it.
+WITH me AS (
+    SELECT replica.replica_id
+    FROM harvestd.replica AS replica
+    WHERE replica.replica_id = $1::uuid
+      AND replica.dead_at IS NULL
+    FOR SHARE
+),
+asked AS (
+    SELECT listed.run_no, listed.fence
+    FROM unnest($2::bigint[], $3::bigint[]) AS listed (run_no, fence)
+),
+free AS (
+    SELECT run.run_no
+    FROM asked
+    JOIN public.data_source_run AS run ON run.run_no = asked.run_no AND run.fence = asked.fence
+    WHERE (run.status <> 'RUNNING' OR run.replica_id IS NULL)
+      AND run.retired_at IS NULL
+      AND run.not_before <= now()
+      AND EXISTS (SELECT FROM me)
+    ORDER BY run.run_no
+    FOR NO KEY UPDATE OF run SKIP LOCKED
+),
+taken AS (
+    UPDATE public.data_source_run AS run
+    SET status     = 'RUNNING',
+        fence      = run.fence + 1,
+        replica_id = $1::uuid,
+        started_at = now(),
+        error      = NULL,
+        blocked_by = NULL,
+        reason     = NULL
+    FROM free
+    WHERE run.run_no = free.run_no
+    RETURNING run.run_no, run.fence, run.origin, run.covered, run.started_at, run.failures
+)
+SELECT asked.run_no,
+       CASE WHEN taken.run_no IS NOT NULL THEN 'taken'
+            WHEN run.replica_id IS NOT NULL THEN 'held'
+            WHEN run.fence = asked.fence AND run.retired_at IS NULL AND run.not_before <= now()
+                THEN 'held'
+            ELSE 'gone' END AS answer,
+       taken.fence,
+       taken.origin,
+       taken.covered,
+       taken.started_at,
+       taken.failures
+FROM asked
+LEFT JOIN taken ON taken.run_no = asked.run_no
+LEFT JOIN public.data_source_run AS run ON run.run_no = asked.run_no;

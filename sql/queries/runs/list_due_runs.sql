@@ -1,0 +1,20 @@
+-- list_due_runs: what may be claimed now, ids only.
+--
+-- $1 began       timestamptz   the cycle's beginning
+-- $2 forced_at   timestamptz   every run that last started before it is due
+-- -> tenant_id, run_no, fence, due_at
+--
+-- One scan, no index: nothing that changes is indexed, so that updates stay HOT, and
+-- 500,000 rows take 0.06 to 0.16 s (research: perf 2).
+SELECT run.tenant_id,
+       run.run_no,
+       run.fence,
+       run.due_at
+FROM public.data_source_run AS run
+WHERE run.retired_at IS NULL
+  AND run.not_before <= $1::timestamptz
+  AND (run.status <> 'RUNNING' OR run.replica_id IS NULL)
+  AND (run.fence = 0 OR run.started_at < $1::timestamptz)
+  AND (run.due_at <= $1::timestamptz
+       OR run.fence = 0
+       OR run.started_at < $2::timestamptz);

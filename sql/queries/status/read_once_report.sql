@@ -1,0 +1,26 @@
+-- read_once_report: how the runs of a forced cycle ended.
+--
+-- $1 since  timestamptz   the cycle's beginning
+-- -> tenant_id, data_source, script, status, blocked_by, reason, error, windows, rows_written,
+--    covered_from, covered_to, seconds (of the attempts since then)
+SELECT run.tenant_id,
+       run.data_source,
+       run.script,
+       run.status::text AS status,
+       run.blocked_by,
+       run.reason,
+       run.error,
+       coalesce(sum(attempt.windows), 0)::integer AS windows,
+       coalesce(sum(attempt.rows_written), 0)::bigint AS rows_written,
+       lower(run.covered) AS covered_from,
+       upper(run.covered) AS covered_to,
+       CASE WHEN run.started_at >= $1::timestamptz AND run.replica_id IS NULL
+            THEN extract(epoch FROM run.completed_at - run.started_at)::float8 END AS seconds
+FROM public.data_source_run AS run
+LEFT JOIN harvestd.run_history AS attempt
+  ON attempt.run_no = run.run_no AND attempt.ended_at >= $1::timestamptz
+WHERE run.retired_at IS NULL
+GROUP BY run.run_no, run.tenant_id, run.data_source, run.script, run.status, run.blocked_by,
+         run.reason, run.error, run.covered, run.started_at, run.completed_at, run.replica_id
+ORDER BY run.tenant_id, run.data_source, run.script
+LIMIT 1000;

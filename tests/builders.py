@@ -1,0 +1,87 @@
+"""Rows and values with boring defaults, for tests of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from harvestd.database.pool import Database
+from harvestd.planning.state import after_attempt
+from harvestd.runs.claims import Ending, Listed
+from harvestd.runs.heartbeat import Heartbeat
+from harvestd.terms import Outcome, RunKey, Window
+
+LEASE = timedelta(seconds=30)
+TICK = timedelta(seconds=60)
+
+
+async def query(url: str, sql: str, *arguments: object) -> list[dict[str, Any]]:
+    """Rows of a statement on a connection of its own, as dicts."""
+    connection = await asyncpg.connect(url)
+    try:
+        return [dict(row) for row in await connection.fetch(sql, *arguments)]
+    finally:
+        await connection.close()
+
+
+async def a_tenant(
+    url: str, tenant_id: str, config: dict[str, dict[str, str]] | None = None
+) -> None:
+    """A tenant with values by data source and key."""
+    await query(url, "INSERT INTO tenant (id, name) VALUES ($1, $1)", tenant_id)
+    for source, values in (config or {}).items():
+        for key, value in values.items():
+            await query(
+                url,
+                "INSERT INTO tenant_data_source_config (tenant_id, data_source, key, value) "
+                "VALUES ($1, $2, $3, $4)",
+                tenant_id,
+                source,
+                key,
+                value,
+            )
+
+
+async def a_run(url: str, key: str = "acme/probe/main", *, days: float = 3) -> Listed:
+    """An enrolled run that never ran, its origin ``days`` ago."""
+    tenant_id, source, script = key.split("/")
+    rows = await query(
+        url,
+        "INSERT INTO data_source_run (tenant_id, data_source, script, origin) "
+        "VALUES ($1, $2, $3, date_trunc('milliseconds', now() - $4::interval)) RETURNING run_no",
+        tenant_id,
+        source,
+        script,
+        timedelta(days=days),
+    )
+    return Listed(RunKey(tenant_id, source, script), rows[0]["run_no"], fence=0)
+
+
+async def a_replica(database: Database, statements: Any = None) -> Heartbeat:
+    """A living replica."""
+    heartbeat = Heartbeat(database, uuid4(), lease=LEASE, tick=TICK, statements=statements)
+    await heartbeat.register()
+    return heartbeat
+
+
+def an_ending(
+    outcome: Outcome = Outcome.COMPLETED, *, covered: Sequence[Window] = (), rows: int = 0
+) -> Ending:
+    """The end of an attempt whose run never failed before."""
+    follows = after_attempt(outcome, failures=0, interval=None, tick=TICK, jitter=0)
+    return Ending(outcome, follows, covered=tuple(covered), windows=len(covered), rows=rows)
+
+
+async def silence(url: str, replica_id: UUID) -> None:
+    """Move a replica's last heartbeat back by two leases."""
+    await query(
+        url,
+        "UPDATE harvestd.replica SET heartbeat_at = heartbeat_at - $2::interval "
+        "WHERE replica_id = $1",
+        replica_id,
+        2 * LEASE,
+    )

@@ -1,0 +1,79 @@
+"""One PostgreSQL per test process; each test that asks for a database gets one of its own.
+
+HARVEST_TEST_PG=15 (or 16) runs the suite on that version; unset, on the 18 of the embedded
+server's package.  The daemon's role is a plain one: no superuser, CREATEROLE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from tests.clusters import (
+    Cluster,
+    create_daemon_role,
+    create_database,
+    drop_database,
+    running_cluster,
+    wanted_version,
+)
+
+from harvestd.database.migrations import migrate
+from harvestd.database.pool import Database
+from harvestd.database.roles import ensure_roles
+
+
+@pytest.fixture(scope="session")
+async def server() -> AsyncIterator[Cluster]:
+    """A running PostgreSQL with the plain role ``app``."""
+    with running_cluster(wanted_version()) as cluster:
+        await create_daemon_role(cluster)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+async def template(server: Cluster) -> str:
+    """The name of a migrated database without connections, to be cloned."""
+    name = await create_database(server)
+    connection = await asyncpg.connect(server.url(name))
+    try:
+        await migrate(connection, explicit=True)
+    finally:
+        await connection.close()
+    return name
+
+
+@pytest.fixture
+async def empty_database(server: Cluster) -> AsyncIterator[str]:
+    """The address of a new, empty database that belongs to ``app``."""
+    name = await create_database(server)
+    yield server.url(name)
+    await drop_database(server, name)
+
+
+@pytest.fixture
+async def migrated_database(server: Cluster, template: str) -> AsyncIterator[str]:
+    """The address of a migrated database that has no roles of its own yet."""
+    name = await create_database(server, template=template)
+    yield server.url(name)
+    await drop_database(server, name)
+
+
+@pytest.fixture
+async def database_url(migrated_database: str) -> str:
+    """The address of a migrated database with its roles: what the daemon finds at work."""
+    connection = await asyncpg.connect(migrated_database)
+    try:
+        await ensure_roles(connection)
+    finally:
+        await connection.close()
+    return migrated_database
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """That database as the daemon's parts use it; every line is closed afterwards."""
+    database = Database(database_url)
+    yield database
+    await database.close()

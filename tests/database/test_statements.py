@@ -1,0 +1,98 @@
+"""All files of sql/queries at once: they run on the schema, say what they take, and are used."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import asyncpg
+import pytest
+
+import harvestd
+from harvestd.database.statements import Statement, load_statements, sql_root
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+STATEMENTS = sorted(load_statements().values(), key=lambda statement: statement.name)
+DAEMON = Path(harvestd.__file__).parent
+COMMENT = re.compile(r"--.*$", re.MULTILINE)
+
+each_statement = pytest.mark.parametrize(
+    "statement", STATEMENTS, ids=[statement.name for statement in STATEMENTS]
+)
+
+
+@pytest.fixture(scope="session")
+async def connection(template: str, server: Any) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(server.url(template))
+    yield connection
+    await connection.close()
+
+
+@each_statement
+async def test_a_statement_can_be_prepared(statement: Statement, connection: Connection) -> None:
+    prepared = await connection.prepare(statement.text)
+
+    assert len(prepared.get_parameters()) == len(statement.parameters)
+
+
+@each_statement
+def test_a_statement_describes_each_parameter_it_uses(statement: Statement) -> None:
+    used = {int(number) for number in re.findall(r"\$(\d+)", COMMENT.sub("", statement.text))}
+
+    assert list(statement.parameters) == sorted(used)
+    assert list(statement.parameters) == list(range(1, len(used) + 1))
+
+
+@each_statement
+def test_a_statement_says_its_name_and_what_it_answers(statement: Statement) -> None:
+    assert statement.text.startswith(f"-- {statement.name}: ")
+    assert re.search(r"^-- -> ", statement.text, re.MULTILINE)
+
+
+def strings_of(path: Path) -> list[str]:
+    """The string literals of a module, as Python sees them (no comment, no part of a word)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+LITERALS = {path: strings_of(path) for path in sorted(DAEMON.rglob("*.py"))}
+
+
+@each_statement
+def test_a_statement_is_used_in_exactly_one_place(statement: Statement) -> None:
+    places = [
+        str(path.relative_to(DAEMON))
+        for path, strings in LITERALS.items()
+        for text in strings
+        if text == statement.name
+    ]
+    assert len(places) == 1, places
+
+
+def test_each_statement_that_is_asked_for_exists() -> None:
+    asked = re.compile(r"""(?:statements|load_statements\(\))\[\s*["'](\w+)["']""")
+    missing = {
+        f"{path.relative_to(DAEMON)}: {name}"
+        for path in LITERALS
+        for name in asked.findall(path.read_text(encoding="utf-8"))
+        if name not in load_statements()
+    }
+    assert missing == set()
+
+
+def test_no_line_of_sql_is_longer_than_a_hundred() -> None:
+    long = [
+        f"{path.name}:{number}"
+        for path in sorted(sql_root().rglob("*.sql"))
+        if path.name != "schema.sql"  # generated
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 100
+    ]
+    assert long == []

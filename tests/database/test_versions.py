@@ -1,0 +1,54 @@
+"""Migrations, adoption and roles on the other versions of PostgreSQL, in a test run of their own.
+
+PostgreSQL 15 (`apt-get install postgresql-15`) is the oldest that harvestd takes; roles differ
+there.  With REQUIRE_TOOLS=1 (CI) its absence is a failure, otherwise this is skipped and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.clusters import VERSION_VARIABLE, find_server_programs
+
+from harvestd.database.embedded_programs import find_server_user
+
+HERE = Path(__file__).parent
+TESTS = {
+    "15": (
+        "test_migrations.py",
+        "test_adoption.py",
+        "test_hand_set_date.py",
+        "test_roles.py",
+        "test_statements.py::test_a_statement_can_be_prepared",
+    ),
+    "16": ("test_roles.py",),  # where memberships changed
+}
+SECONDS = 280
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", sorted(TESTS))
+def test_the_database_tests_pass_on_version(version: str, tmp_path: Path) -> None:
+    if find_server_programs(version, find_server_user(), tmp_path) is None:
+        missing = f"no PostgreSQL {version} here (apt-get install postgresql-{version})"
+        if os.environ.get("REQUIRE_TOOLS") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+    tests = [str(HERE / name) for name in TESTS[version]]
+    options = ["-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        env=os.environ | {VERSION_VARIABLE: version},
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

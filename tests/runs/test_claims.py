@@ -1,0 +1,176 @@
+"""Claim, record and give back against a real PostgreSQL, by two replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from harvestd.database.pool import Database
+from harvestd.errors import LeaseLost
+from harvestd.runs.claims import Claim, Claims, Listed, Refusal
+from harvestd.terms import Outcome, Window
+from tests.builders import a_replica, a_run, an_ending, query
+
+
+async def a_claimer(database: Database) -> Claims:
+    replica = await a_replica(database)
+    return Claims(database, replica.replica_id)
+
+
+async def taken(claims: Claims, listed: Listed) -> Claim:
+    claim = await claims.claim(listed)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+async def status_of(url: str, run_no: int) -> dict[str, object]:
+    (row,) = await query(url, "SELECT * FROM data_source_run WHERE run_no = $1", run_no)
+    return row
+
+
+async def test_the_first_run_of_a_script_that_never_ran_is_claimed(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+
+    claim = await taken(claims, listed)
+
+    assert claim.fence == 1
+    assert claim.ledger.covered == ()
+    assert (await status_of(database_url, listed.run_no))["status"] == "RUNNING"
+
+
+async def test_of_two_replicas_that_claim_at_once_exactly_one_gets_the_run(
+    database: Database, database_url: str
+) -> None:
+    one, other = await a_claimer(database), await a_claimer(database)
+    listed = [await a_run(database_url, f"acme/probe/s{i}") for i in range(20)]
+
+    answers = await asyncio.gather(*(c.claim(run) for run in listed for c in (one, other)))
+
+    claims = [answer for answer in answers if isinstance(answer, Claim)]
+    assert sorted(claim.run_no for claim in claims) == sorted(run.run_no for run in listed)
+
+
+async def test_claims_asked_within_one_moment_share_one_statement(
+    database: Database, database_url: str
+) -> None:
+    claims = await a_claimer(database)
+    listed = [await a_run(database_url, f"acme/probe/s{i}") for i in range(30)]
+
+    got = await asyncio.gather(*(claims.claim(run) for run in listed))
+
+    assert len({claim.started_at for claim in got if isinstance(claim, Claim)}) == 1
+
+
+async def test_a_listed_fence_that_has_grown_since_is_no_longer_due(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    claim = await taken(claims, listed)
+    await claims.record(claim, an_ending())
+
+    assert await claims.claim(listed) is Refusal.GONE
+
+
+async def test_a_run_under_way_elsewhere_is_held(database: Database, database_url: str) -> None:
+    one, other = await a_claimer(database), await a_claimer(database)
+    listed = await a_run(database_url)
+    claim = await taken(one, listed)
+
+    assert await other.claim(Listed(listed.key, listed.run_no, claim.fence)) is Refusal.HELD
+
+
+async def test_a_replica_that_never_registered_claims_nothing(
+    database: Database, database_url: str
+) -> None:
+    stranger, listed = Claims(database, uuid4()), await a_run(database_url)
+
+    assert isinstance(await stranger.claim(listed), Refusal)
+
+
+async def test_recording_adds_the_window_to_the_ledger_and_moves_the_date(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    claim = await taken(claims, listed)
+    window = Window(claim.ledger.origin, claim.started_at)
+
+    assert await claims.record(claim, an_ending(covered=[window], rows=5))
+
+    row = await status_of(database_url, listed.run_no)
+    assert row["status"] == "COMPLETED"
+    assert row["last_fetched_data_date"] == window.end
+    assert row["rows_written"] == 5
+    history = await query(database_url, "SELECT * FROM harvestd.run_history")
+    assert [attempt["outcome"] for attempt in history] == ["completed"]
+
+
+async def test_an_idle_success_writes_no_history(database: Database, database_url: str) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    claim = await taken(claims, listed)
+
+    await claims.record(claim, an_ending())
+
+    assert await query(database_url, "SELECT * FROM harvestd.run_history") == []
+
+
+async def test_whose_fence_was_raised_neither_covers_nor_records(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    claim = await taken(claims, listed)
+    window = Window(claim.ledger.origin, claim.started_at)
+    await query(database_url, "UPDATE data_source_run SET fence = fence + 1")
+
+    with pytest.raises(LeaseLost):
+        await claims.cover(claim, window)
+    assert not await claims.record(claim, an_ending(covered=[window]))
+
+    row = await status_of(database_url, listed.run_no)
+    assert row["last_fetched_data_date"] is None
+    await claims.give_back([listed.run_no])
+    assert (await status_of(database_url, listed.run_no))["status"] == "PENDING"
+
+
+async def test_a_failed_attempt_is_due_at_the_next_tick_and_counted(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    claim = await taken(claims, listed)
+
+    await claims.record(claim, an_ending(Outcome.FAILED))
+
+    row = await status_of(database_url, listed.run_no)
+    assert (row["status"], row["failures"]) == ("FAILED", 1)
+    (due,) = await query(database_url, "SELECT due_at <= now() AS now FROM data_source_run")
+    assert due["now"]
+
+
+async def test_a_locked_row_delays_no_other_record(database: Database, database_url: str) -> None:
+    claims = await a_claimer(database)
+    first = await taken(claims, await a_run(database_url, "acme/probe/locked"))
+    second = await taken(claims, await a_run(database_url, "acme/probe/free"))
+    async with database.line("test").connection() as connection:
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT FROM public.data_source_run WHERE run_no = $1 FOR UPDATE", first.run_no
+            )
+            waiting = asyncio.create_task(claims.record(first, an_ending()))
+            # The free one is recorded while the lock is held, or this would hang.
+            async with asyncio.timeout(5):
+                while (await status_of(database_url, second.run_no))["status"] != "COMPLETED":
+                    await claims.record(second, an_ending())
+    assert await waiting
+
+
+async def test_what_the_database_holds_for_us_and_we_do_not_is_a_stray(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    await taken(claims, listed)
+
+    assert await claims.strays(frozenset()) == [listed.run_no]
+    assert await claims.strays(frozenset({listed.run_no})) == []

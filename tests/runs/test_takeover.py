@@ -1,0 +1,243 @@
+"""Two actors through claim, reap and record, step by step; planted mutants must be caught.
+
+The `step` hook decides who goes on.  Each scenario is a function that returns what went wrong,
+so that it runs over the real statements (nothing may) and over a mutant (something must).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from harvestd.database import step as steps
+from harvestd.database.pool import Database
+from harvestd.database.roles import ensure_roles
+from harvestd.database.statements import Statement, load_statements
+from harvestd.loading.seats import Binding, Seats
+from harvestd.runs.claims import Claim, Claims, Refusal
+from harvestd.terms import Window
+from tests.builders import a_replica, a_run, an_ending, query, silence
+
+Statements = Mapping[str, Statement]
+Scenario = Callable[[Database, str, Statements], object]
+
+DEAD_CLAIMS = ("claim_runs", "AND replica.dead_at IS NULL", "")
+RECORD_WITHOUT_FENCE = (
+    "record_attempts",
+    "AND run.fence = asked.fence\n    WHERE run.replica_id = $1::uuid",
+    "WHERE true OR run.replica_id = $1::uuid",
+)
+REAP_BEFORE_THE_BACKEND_IS_GONE = (
+    "free_runs_of_the_dead",
+    "AND run.run_no <> ALL ($1::bigint[])",
+    "AND $1::bigint[] IS NOT NULL",
+)
+
+
+def mutant(name: str, old: str, new: str) -> Statements:
+    """The statements with one fault planted."""
+    known = dict(load_statements())
+    assert old in known[name].text, f"the mutant no longer fits {name}"
+    text = known[name].text.replace(old, new)
+    if name == "record_attempts":
+        text = text.replace("\n      AND run.fence = asked.fence", "")
+    known[name] = replace(known[name], text=text)
+    return known
+
+
+@asynccontextmanager
+async def paused_at(name: str) -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
+    """The first actor that reaches the step waits there: (reached, go on)."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hook(step: str) -> None:
+        if step == name and not reached.is_set():
+            reached.set()
+            await go_on.wait()
+
+    steps.hook = hook
+    try:
+        yield reached, go_on
+    finally:
+        steps.hook = None
+        go_on.set()
+
+
+async def a_replica_that_pauses_before_its_claim(
+    database: Database, url: str, statements: Statements
+) -> list[str]:
+    """It is declared dead meanwhile: its late claim must not be given."""
+    paused, reaper = await a_replica(database), await a_replica(database)
+    listed = await a_run(url)
+    claims = Claims(database, paused.replica_id, statements)
+    async with paused_at("claim") as (reached, go_on):
+        claiming = asyncio.create_task(claims.claim(listed))
+        await asyncio.wait_for(reached.wait(), 5)
+        await silence(url, paused.replica_id)
+        assert (await reaper.reap()).marked == (paused.replica_id,)
+        go_on.set()
+        answer = await claiming
+    return [] if isinstance(answer, Refusal) else ["a dead replica claimed"]
+
+
+async def a_replica_that_pauses_before_its_record(
+    database: Database, url: str, statements: Statements
+) -> list[str]:
+    """Its run is taken over and goes on elsewhere: the late record must change nothing."""
+    paused, other = await a_replica(database), await a_replica(database)
+    listed = await a_run(url)
+    zombie = Claims(database, paused.replica_id, statements)
+    claim = await zombie.claim(listed)
+    assert isinstance(claim, Claim)
+    window = Window(claim.ledger.origin, claim.started_at)
+    async with paused_at("record") as (reached, go_on):
+        recording = asyncio.create_task(zombie.record(claim, an_ending(covered=[window])))
+        await asyncio.wait_for(reached.wait(), 5)
+        await silence(url, paused.replica_id)
+        assert (await other.reap()).freed == (listed.key,)
+        claims = Claims(database, other.replica_id)
+        mine = await claims.claim(replace(listed, fence=claim.fence + 1))
+        assert isinstance(mine, Claim)
+        go_on.set()
+        recorded = await recording
+    (row,) = await query(url, "SELECT status::text, covered FROM data_source_run")
+    wrong = ["a lost attempt was recorded"] if recorded else []
+    wrong += ["a lost attempt covered source time"] if row["covered"] else []
+    wrong += ["the new holder lost its run"] if row["status"] != "RUNNING" else []
+    return wrong
+
+
+async def a_replica_that_pauses_while_its_backend_writes(
+    database: Database, url: str, statements: Statements
+) -> list[str]:
+    """While the dead one's backend cannot be ended, its run must not be given to another."""
+    connection = await asyncpg.connect(url)
+    roles = await ensure_roles(connection)
+    await connection.close()
+    paused = await a_replica(database)
+    reaper = await a_replica(database, statements)
+    listed = await a_run(url)
+    claims = Claims(database, paused.replica_id)
+    claim = await claims.claim(listed)
+    assert isinstance(claim, Claim)
+    seats = Seats(database, roles, paused.replica_id, seats_max=1)
+    binding = Binding(claim.key, claim.run_no, claim.fence, None, None)
+    async with paused_at("reap_wait") as (reached, go_on), seats.bound(binding) as seat:
+        await silence(url, paused.replica_id)
+        # What ends backends is held off, as a server under load may: the backend stays.
+        without_end = dict(statements)
+        without_end["end_dead_backends"] = replace(
+            statements["end_dead_backends"], text="SELECT 0::bigint AS ended"
+        )
+        reaper = await a_replica(database, without_end)
+        reaping = asyncio.create_task(reaper.reap())
+        await asyncio.wait_for(reached.wait(), 5)
+        assert await seat.connection.fetchval("SELECT 1") == 1
+        go_on.set()
+        freed = (await reaping).freed
+    await seats.close()
+    return ["a run was freed while its backend still wrote"] if freed else []
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        a_replica_that_pauses_before_its_claim,
+        a_replica_that_pauses_before_its_record,
+        a_replica_that_pauses_while_its_backend_writes,
+    ],
+)
+async def test_a_pause_at_the_worst_moment_breaks_nothing(
+    scenario: Scenario, database: Database, database_url: str
+) -> None:
+    assert await scenario(database, database_url, load_statements()) == []  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "fault"),
+    [
+        (a_replica_that_pauses_before_its_claim, DEAD_CLAIMS),
+        (a_replica_that_pauses_before_its_record, RECORD_WITHOUT_FENCE),
+        (a_replica_that_pauses_while_its_backend_writes, REAP_BEFORE_THE_BACKEND_IS_GONE),
+    ],
+)
+async def test_each_planted_mutant_is_caught(
+    scenario: Scenario, fault: tuple[str, str, str], database: Database, database_url: str
+) -> None:
+    assert await scenario(database, database_url, mutant(*fault)) != []  # type: ignore[misc]
+
+
+async def test_a_reaper_ends_the_backends_of_the_dead_and_of_nobody_else(
+    database: Database, database_url: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    roles = await ensure_roles(connection)
+    await connection.close()
+    dead, living = await a_replica(database), await a_replica(database)
+    held = []
+    for replica, script in ((dead, "a"), (living, "b")):
+        listed = await a_run(database_url, f"acme/probe/{script}")
+        claim = await Claims(database, replica.replica_id).claim(listed)
+        assert isinstance(claim, Claim)
+        seats = Seats(database, roles, replica.replica_id, seats_max=2)
+        held.append((seats, Binding(claim.key, claim.run_no, claim.fence, None, None)))
+    (dead_seats, dead_binding), (living_seats, living_binding) = held
+    async with living_seats.bound(living_binding) as spared:
+        with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
+            async with dead_seats.bound(dead_binding) as doomed:
+                await silence(database_url, dead.replica_id)
+                reaped = await living.reap()
+                assert reaped.ended == 1
+                await doomed.connection.fetchval("SELECT 1")
+        assert await spared.connection.fetchval("SELECT 1") == 1
+    await living_seats.close()
+    await dead_seats.close()
+
+
+async def test_a_living_replica_is_never_reaped_and_a_second_reap_does_nothing(
+    database: Database, database_url: str
+) -> None:
+    one, other = await a_replica(database), await a_replica(database)
+    await silence(database_url, one.replica_id)
+
+    assert (await other.reap()).marked == (one.replica_id,)
+    assert (await other.reap()).marked == ()
+    assert not (await one.beat({})).alive
+    assert (await other.beat({})).alive
+
+
+async def test_the_heartbeat_tells_which_runs_in_hand_are_no_longer_ours(
+    database: Database, database_url: str
+) -> None:
+    replica = await a_replica(database)
+    listed = await a_run(database_url)
+    claim = await Claims(database, replica.replica_id).claim(listed)
+    assert isinstance(claim, Claim)
+
+    assert (await replica.beat({claim.run_no: claim.fence})).stale == frozenset()
+    await query(database_url, "UPDATE data_source_run SET last_fetched_data_date = now()")
+    assert (await replica.beat({claim.run_no: claim.fence})).stale == {claim.run_no}
+
+
+async def test_a_run_whose_holder_died_twice_in_a_row_backs_off(
+    database: Database, database_url: str
+) -> None:
+    reaper, listed = await a_replica(database), await a_run(database_url)
+    fence = 0
+    for death in range(2):
+        victim = await a_replica(database)
+        claim = await Claims(database, victim.replica_id).claim(replace(listed, fence=fence))
+        assert isinstance(claim, Claim)
+        await silence(database_url, victim.replica_id)
+        await reaper.reap()
+        (row,) = await query(
+            database_url, "SELECT fence, due_at <= now() AS due, reason FROM data_source_run"
+        )
+        fence = row["fence"]
+        assert row["due"] == (death == 0)
+        assert row["reason"] == "holder_died"
