@@ -303,8 +303,8 @@ CREATE TABLE harvestd.installation (
     hex text NOT NULL,
     system_identifier bigint NOT NULL,
     database_oid oid NOT NULL,
-    forced_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    woken_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    forced_at timestamp with time zone DEFAULT '1970-01-01 05:30:00+05:30'::timestamp with time zone NOT NULL,
+    woken_at timestamp with time zone DEFAULT '1970-01-01 05:30:00+05:30'::timestamp with time zone NOT NULL,
     CONSTRAINT there_is_only_one CHECK (only_one)
 );
 

@@ -6,8 +6,9 @@ CREATE TABLE harvestd.installation (
     hex               text        NOT NULL,
     system_identifier bigint      NOT NULL,
     database_oid      oid         NOT NULL,
-    forced_at         timestamptz NOT NULL DEFAULT '-infinity',
-    woken_at          timestamptz NOT NULL DEFAULT '-infinity',
+    -- 'epoch', not '-infinity': asyncpg hands that out as a moment without a zone
+    forced_at         timestamptz NOT NULL DEFAULT 'epoch',
+    woken_at          timestamptz NOT NULL DEFAULT 'epoch',
     CONSTRAINT installation_pkey PRIMARY KEY (only_one),
     CONSTRAINT there_is_only_one CHECK (only_one)
 );

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -90,7 +91,9 @@ async def test_a_killed_migration_leaves_whole_migrations_only(
     async with connection.transaction():
         await connection.execute("LOCK TABLE public.tenant IN ACCESS EXCLUSIVE MODE")
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, empty_database, stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-c", program, empty_database),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout is not None
         said = await asyncio.wait_for(child.stdout.readline(), PATIENCE)

@@ -17,6 +17,7 @@ from tests.clusters import (
     drop_database,
 )
 
+from harvestd.database.pool import LOST
 from harvestd.database.roles import (
     Roles,
     drop_roles,
@@ -264,7 +265,7 @@ async def test_the_daemon_sees_and_ends_a_seats_backend_but_cannot_become_it(
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(f"SET ROLE {roles.seat(7)}")
     assert await connection.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    with pytest.raises((asyncpg.PostgresError, *LOST)):
         await seat.execute("SELECT 1")
     seat.terminate()
 

@@ -77,7 +77,7 @@ def test_a_statement_is_used_in_exactly_one_place(statement: Statement) -> None:
 
 
 def test_each_statement_that_is_asked_for_exists() -> None:
-    asked = re.compile(r"""(?:statements|load_statements\(\))\[\s*["'](\w+)["']""")
+    asked = re.compile(r"""(?:statements|known|load_statements\(\))\[\s*["'](\w+)["']""")
     missing = {
         f"{path.relative_to(DAEMON)}: {name}"
         for path in LITERALS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from tests.write_pages import DOCS, PAGES
 from harvestd.observing.events import CONTEXT_FIELDS, EVENTS
 
 PACKAGE = DOCS.parent / "daemon" / "harvestd"
-LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
+LEVELS = {
+    **{level: level for level in ("debug", "info", "warning", "error")},
+    **{method: "error" for method in ("exception", "critical")},
+}
 MEND = "mend observing/events.py or the call, then `python -m tests.write_pages`"
 
 
@@ -23,51 +27,59 @@ def test_a_made_page_is_what_the_code_says(name: str) -> None:
     )
 
 
-def logged_events() -> Iterator[tuple[str, str, ast.Call]]:
-    """(where, level, call) of every `log.<level>("name", ...)` of the daemon."""
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One call that logs: where, at which level (None: chosen at run time), what."""
+
+    where: str
+    level: str | None
+    name: str
+    fields: frozenset[str]
+
+
+def logged_events() -> Iterator[Logged]:
+    """Every `log.<level>("name", ...)`, and every call whose first argument names an event."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            receiver = ast.unparse(node.func.value).rpartition(".")[2]
-            if node.func.attr in LEVELS and receiver in ("log", "_log", "get_logger()"):
-                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node.func.attr, node
-
-
-def name_of(call: ast.Call) -> str:
-    first = call.args[0] if call.args else None
-    return str(first.value) if isinstance(first, ast.Constant) else "(not a literal)"
-
-
-def test_every_event_in_the_code_is_listed_with_its_level_and_fields() -> None:
-    wrong: list[str] = []
-    for where, level, call in logged_events():
-        name = name_of(call)
-        if name not in EVENTS:
-            wrong.append(f"{where}: {name!r} is no listed event")
+        if path.name == "events.py":
             continue
-        event = EVENTS[name]
-        if ("error" if level in ("exception", "critical") else level) not in event.levels:
-            wrong.append(f"{where}: {name} at {level}, listed as {event.level}")
-        known = {*event.fields, *CONTEXT_FIELDS, "exc_info", None}
-        wrong += [
-            f"{where}: {name} has the unlisted field {keyword.arg}"
-            for keyword in call.keywords
-            if keyword.arg not in known
-        ]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and node.args):
+                continue
+            first = node.args[0]
+            name = str(first.value) if isinstance(first, ast.Constant) else ast.unparse(first)
+            receiver, _, method = ast.unparse(node.func).rpartition(".")
+            by_method = method in LEVELS and receiver in ("log", "get_logger()")
+            if by_method or name in EVENTS:
+                fields = {keyword.arg or "**" for keyword in node.keywords}
+                yield Logged(
+                    f"{path.relative_to(PACKAGE)}:{node.lineno}",
+                    LEVELS[method] if by_method else None,
+                    name,
+                    frozenset(fields - {"exc_info"} - set(CONTEXT_FIELDS)),
+                )
+
+
+def test_every_event_in_the_code_is_listed_with_its_level() -> None:
+    wrong = [
+        f"{logged.where}: {logged.name} at {logged.level}"
+        for logged in logged_events()
+        if logged.name not in EVENTS
+        or (logged.level is not None and logged.level not in EVENTS[logged.name].levels)
+    ]
     assert not wrong, "\n".join([*wrong, MEND])
 
 
-def test_every_listed_event_is_logged_somewhere() -> None:
-    # As a literal, since a level or a name may be chosen by an expression.
-    texts = [
-        node.value
-        for path in PACKAGE.rglob("*.py")
-        if path.name != "events.py"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant)
+def test_every_listed_event_is_logged_with_exactly_its_fields() -> None:
+    used: dict[str, set[str]] = {}
+    for logged in logged_events():
+        used.setdefault(logged.name, set()).update(logged.fields)
+
+    wrong = [
+        f"{name}: listed {sorted(event.fields)}, logged {sorted(used.get(name, {'nowhere'}))}"
+        for name, event in EVENTS.items()
+        if used.get(name) != set(event.fields)
     ]
-    assert not [name for name in EVENTS if name not in texts], MEND
+    assert not wrong, "\n".join([*wrong, MEND])
 
 
 def test_an_event_is_an_object_and_a_past_participle_with_known_levels() -> None:

@@ -172,5 +172,6 @@ async def test_what_the_database_holds_for_us_and_we_do_not_is_a_stray(
     claims, listed = await a_claimer(database), await a_run(database_url)
     await taken(claims, listed)
 
-    assert await claims.strays(frozenset()) == [listed.run_no]
-    assert await claims.strays(frozenset({listed.run_no})) == []
+    assert await claims.give_back_strays(lambda: {listed.run_no}) == []
+    assert await claims.give_back_strays(set) == [listed.run_no]
+    assert (await status_of(database_url, listed.run_no))["status"] == "PENDING"

@@ -160,7 +160,7 @@ def _add(folder: Folder | None, found: Found) -> None:
     if refusal:
         found.problems.append(Problem(folder.source, None, str(folder.path), None, refusal))
         return
-    for name in list(folder.scripts):
+    for name in folder.scripts:
         if not NAME.fullmatch(name):
             found.problems.append(
                 Problem(folder.source, name, f"{folder.path}/{name}.py", None, _misnamed(name))

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
+from typing import TypeGuard
 
 from harvestd.catalog.discover import AT_NEXT_TICK, PACKAGE_PREFIX, Folder, Problem, printable
 from harvestd.catalog.script import Script, script_from_exports
@@ -63,8 +64,8 @@ def load_script(folder: Folder, script: str) -> Script | Failure:
         problem = Problem(folder.source, script, wrong.path, wrong.line, printable(wrong.text))
         return Failure(problem, outside=False)
     except BaseException as failure:
-        where, line = _place(failure, folder)
-        problem = Problem(folder.source, script, where or path, line, _described(failure, folder))
+        where, line = _place(failure, folder) or (path, None)
+        problem = Problem(folder.source, script, where, line, _described(failure, folder))
         return Failure(problem, outside=isinstance(failure, ImportError | OSError))
 
 
@@ -76,8 +77,11 @@ def forget_all_but(folders: Iterable[Folder]) -> None:
     """
     kept = list(folders)
     packages = {folder.package for folder in kept}
-    for name in list(sys.modules):
-        if name.startswith(PACKAGE_PREFIX) and name.partition(".")[0] not in packages:
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(PACKAGE_PREFIX) or name.partition(".")[0] in packages:
+            continue
+        # An old run in another thread may be importing just now: the next reload drops that.
+        if not getattr(getattr(module, "__spec__", None), "_initializing", False):
             sys.modules.pop(name, None)
     paths = {os.path.join(folder.path, name) for folder in kept for name in folder.files}
     for path in [path for path in _TEXTS if path not in paths]:
@@ -166,38 +170,48 @@ def _decoded(content: bytes, path: str) -> str:
     return text
 
 
-def _place(failure: BaseException, folder: Folder) -> tuple[str | None, int | None]:
+def _place(failure: BaseException, folder: Folder) -> tuple[str, int | None] | None:
     """File and line in the folder where a failure arose: its last frame there."""
     inside = {os.path.join(folder.path, name) for name in folder.files}
-    if isinstance(failure, SyntaxError) and failure.filename in inside:
+    if _is_syntax_error(failure) and failure.filename in inside:
         return failure.filename, failure.lineno
     for frame, line in reversed(list(traceback.walk_tb(failure.__traceback__))):
         if frame.f_code.co_filename in inside:
             return frame.f_code.co_filename, line
-    return None, None
+    return None
 
 
 def _described(failure: BaseException, folder: Folder) -> str:
     """What, why and next of a failure at import."""
-    kind = type(failure).__name__
-    if isinstance(failure, SyntaxError):
-        return f"syntax error: {printable(str(failure.msg))}; next: {AT_NEXT_TICK}"
     if isinstance(failure, SystemExit):
         return (
             "it called sys.exit while it was imported; why: a script only defines things then, "
             f"its work belongs into run(); next: {AT_NEXT_TICK}"
         )
+    if _is_syntax_error(failure):
+        return f"syntax error: {printable(failure.msg)}; next: {AT_NEXT_TICK}"
     try:
-        message = printable(str(failure)[:MESSAGE_LENGTH_MAX])
+        text = str(failure)[:MESSAGE_LENGTH_MAX]
     except BaseException:  # the plugin's own __str__
-        message = "(its text cannot be shown)"
-    what = f"{kind} while it was imported: {message}"
-    if isinstance(failure, ModuleNotFoundError):
-        helper = f"{failure.name}.py"
-        if helper in folder.files:
+        text = "(its text cannot be shown)"
+    message = printable(text.replace(folder.package, folder.source))
+    what = f"{type(failure).__name__} while it was imported: {message}"
+    if type(failure) is ModuleNotFoundError:
+        if f"{failure.name}.py" in folder.files:
             return f"{what}; next: write `from . import {failure.name}`"
         return f"{what}; next: install the missing package for harvestd, or {AT_NEXT_TICK}"
     return f"{what}; next: {AT_NEXT_TICK}"
+
+
+def _is_syntax_error(failure: BaseException) -> TypeGuard[SyntaxError]:
+    """Whether it is Python's own: a plugin may derive or fill one as oddly as it likes."""
+    return (
+        type(failure) in (SyntaxError, IndentationError, TabError)
+        and isinstance(failure, SyntaxError)
+        and isinstance(failure.msg, str)
+        and isinstance(failure.filename, str)
+        and isinstance(failure.lineno, int | None)
+    )
 
 
 _FINDER = _FolderFinder()

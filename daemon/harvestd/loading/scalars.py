@@ -318,10 +318,9 @@ def binary(column: Column) -> Convert:
         if not isinstance(value, bytes | bytearray | memoryview):
             raise wrong_type(column, value, "bytes", "value.encode()")
         if isinstance(value, memoryview):
-            copied = _viewed(value)
-            if copied is None:
+            value = _viewed(value)
+            if value is None:
                 raise refused(column, "it is a memoryview that was released", "bytes(value)")
-            value = copied
         checked_size(column, len(value))
         return bytes(value)
 

@@ -61,4 +61,3 @@ class Shapes:
                 self._upserts.clear()
             self._upserts[wanted] = statement
         return statement
-

@@ -213,6 +213,8 @@ def arrays_for(shape: TableShape, key: Sequence[str], batch: Iterable[Row]) -> l
             for columns, same in _grouped(shape, full_key, rows).items()
         ]
     except WriteRefused as error:
+        if str(shape) in error.what:
+            raise
         raise WriteRefused(
             f"{shape}: {error.what}", why=error.why, next_step=error.next_step
         ) from None

@@ -37,7 +37,7 @@ NOTHING = "Nothing."
 EVENTS: Mapping[str, Event] = MappingProxyType(
     {
         # The process
-        "daemon_started": _event("info", "version python pid data_dir", NOTHING),
+        "daemon_started": _event("info", "version data_dir", NOTHING),
         "daemon_ready": _event("info", "seconds", NOTHING),
         "daemon_stopping": _event("info", "reason runs", NOTHING),
         "daemon_stopped": _event("info", "seconds", NOTHING),
@@ -45,7 +45,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "info", "signal", "Nothing: SIGHUP starts a cycle, SIGTERM and SIGINT drain."
         ),
         "drain_finished": _event(
-            "info or warning",
+            "info",
             "runs_ended runs_cancelled seconds",
             "If runs were cancelled each time: raise HARVESTD_DRAIN_SECONDS, or let the "
             "script checkpoint more often. Nothing is lost either way.",
@@ -57,7 +57,6 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "A warning of a library we use; report it with the line if it recurs.",
         ),
         # Cycles
-        "cycle_started": _event("debug", "forced reason", NOTHING),
         "cycle_finished": _event("info or debug", "forced runs_due tenants seconds", NOTHING),
         "cycle_failed": _event(
             "error",
@@ -66,23 +65,23 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         "cycle_requested": _event("info", "reason", NOTHING),
         # The catalog
-        "catalog_reloaded": _event("info", "scripts sources problems changed", NOTHING),
+        "catalog_reloaded": _event("info", "scripts sources problems", NOTHING),
         "plugin_refused": _event(
             "error",
-            "file line what code",
+            "file line what",
             "Correct the file at that line; the last good version stays in use, the "
             "next tick reads it again.",
         ),
         "plugin_shadowed": _event(
             "warning",
-            "file by",
+            "file",
             "Two scripts have one name and the first in HARVESTD_PLUGIN_DIRS wins; rename "
             "or remove one unless that is meant.",
         ),
         # Runs
-        "runs_enrolled": _event("info", "runs tenants", NOTHING),
+        "runs_enrolled": _event("info", "runs", NOTHING),
         "runs_retired": _event(
-            "info", "runs tenants", "Nothing: their configuration is gone, their progress kept."
+            "info", "runs", "Nothing: their configuration is gone, their progress kept."
         ),
         "run_finished": _event(
             "info or warning or debug",
@@ -112,16 +111,10 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "message values",
             "The script's own line; ask its author.",
         ),
-        "tenant_config_unusable": _event(
-            "warning",
-            "code reason",
-            "Set the configuration anew with `harvestd config set`; only this tenant's data "
-            "source waits.",
-        ),
         # Replicas
         "heartbeat_missed": _event(
             "warning",
-            "age_seconds code",
+            "code reason",
             "Look at the database and at what blocks the event loop; at two thirds of a "
             "lease this replica gives its runs up.",
         ),
@@ -133,25 +126,25 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         "replica_reaped": _event(
             "warning",
-            "dead_replica_id silent_seconds",
+            "dead_replica_id",
             "Find out why that replica stopped; its runs go on here.",
         ),
-        "runs_taken_over": _event("warning", "dead_replica_id runs", NOTHING),
+        "runs_taken_over": _event("warning", "runs", NOTHING),
         # The database
         "database_unreachable": _event(
             "error",
-            "code sqlstate reason",
+            "code reason",
             "Bring PostgreSQL back, or correct HARVESTD_DATABASE_URL; runs resume by themselves.",
         ),
-        "database_back": _event("info", "seconds", NOTHING),
-        "migration_applied": _event("info", "migration breaking seconds", NOTHING),
-        "schema_applied": _event("info", "tables seconds", NOTHING),
+        "database_back": _event("info", "", NOTHING),
+        "migration_applied": _event("info", "migration", NOTHING),
+        "schema_applied": _event("info", "", NOTHING),
         "schema_refused": _event(
             "error",
-            "code file line what",
+            "code what",
             "Correct schema.sql as `what` says; only this data source is blocked.",
         ),
-        "seat_leased": _event("debug", "seat seats", NOTHING),
+        "seat_leased": _event("debug", "seat", NOTHING),
         "seat_ended": _event(
             "debug or warning",
             "seat reason",

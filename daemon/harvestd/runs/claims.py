@@ -6,7 +6,7 @@ Every statement that writes for a run compares its fence, or raises it, or is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -96,20 +96,27 @@ class Claims:
         self._record_attempts = known["record_attempts"]
         self._cover_window = known["cover_window"]
         self._give_back_runs = known["give_back_runs"]
+        self._give_back_strays = known["give_back_strays"]
         self._list_held_runs = known["list_held_runs"]
         self._mark_blocked_runs = known["mark_blocked_runs"]
         self._claim_line = database.line("claims")
         self._record_line = database.line("records")
+        self._claiming_now: set[int] = set()
         self._claiming = Coalescer(self._claim_batch)
         self._recording = Coalescer(self._record_batch)
 
     async def claim(self, listed: Listed) -> Claim | Refusal:
         """Take a listed run, unless somebody started or changed it since.
 
-        Raises: Unreachable; the claim may then have been taken, and `give_back_strays` frees it.
+        Raises: Unreachable; the claim may then have been taken, and `give_back_strays` lets it go.
         """
         await step("claim")
-        return await self._claiming.ask(listed)
+        self._claiming_now.add(listed.run_no)
+        try:
+            return await self._claiming.ask(listed)
+        finally:
+            # A claim given at this moment reaches its hand before anybody else gets to look.
+            self._claiming_now.discard(listed.run_no)
 
     async def cover(self, claim: Claim, window: Window) -> None:
         """Add a finished window to the ledger.  Raises: LeaseLost, Unreachable."""
@@ -143,10 +150,19 @@ class Claims:
         rows = await self._record_line.fetch(self._give_back_runs, self.replica_id, None)
         return len(rows)
 
-    async def strays(self, in_hand: frozenset[int]) -> list[int]:
-        """Runs that the database says are ours and that are not in hand: their answer was lost."""
+    async def give_back_strays(self, in_hand: Callable[[], Collection[int]]) -> list[int]:
+        """Let go of what the database says is ours and nobody works on: its answer was lost.
+
+        ``in_hand`` is looked at after the database: a claim under way counts as in hand.
+        """
         rows = await self._claim_line.fetch(self._list_held_runs, self.replica_id)
-        return [row["run_no"] for row in rows if row["run_no"] not in in_hand]
+        working = {*in_hand(), *self._claiming_now}
+        strays = {row["run_no"]: row["fence"] for row in rows if row["run_no"] not in working}
+        if strays:
+            await self._record_line.fetch(
+                self._give_back_strays, self.replica_id, list(strays), list(strays.values())
+            )
+        return list(strays)
 
     async def mark_blocked(
         self, blocked: Sequence[tuple[Listed, str, datetime | None]]

@@ -241,7 +241,7 @@ class App:
                 self.wanted.event.clear()
                 forced, self.wanted.forced = self.wanted.forced, False
                 try:
-                    began = await self.cycle.run(frozenset(self.hands.by_run), forced=forced)
+                    began = await self.cycle.run(self.hands.fences, forced=forced)
                 except HarvestdError as error:
                     metrics.CYCLES.labels("failed").inc()
                     self.wanted.forced = self.wanted.forced or forced

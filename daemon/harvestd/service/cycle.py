@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from harvestd.catalog.discover import Source
@@ -28,6 +28,7 @@ from harvestd.runs.enrolment import Enrolment
 log = get_logger()
 
 FULL_COMPARISON_SECONDS = 3600.0
+NEVER = datetime(1, 1, 3, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -45,10 +46,11 @@ class Cycle:
     unusable: frozenset[str] = frozenset()
     """Data sources whose schema.sql was refused."""
     compared_at: float | None = None
+    forced_at: datetime = NEVER
     _refused: dict[str, tuple[str | None, str]] = field(default_factory=dict)
     _applied: set[tuple[str, str]] = field(default_factory=set)
 
-    async def run(self, in_hand: frozenset[int], *, forced: bool) -> datetime:
+    async def run(self, in_hand: Callable[[], Collection[int]], *, forced: bool) -> datetime:
         """Run one cycle; the database's time of its beginning.
 
         ``forced``: every run that last started before now is due, unless ``not_before`` holds it.
@@ -59,10 +61,10 @@ class Cycle:
         await self._apply_schemas()
         await self._apply_difference(everything=catalog_changed)
         clock = await self.enrolment.read_clock()
-        if strays := await self.claims.strays(in_hand):
-            await self.claims.give_back(strays)
-        forced_at = clock.now if forced else clock.forced_at
-        due = await self._list_due(clock.now, forced_at)
+        await self.claims.give_back_strays(in_hand)
+        # It stays: a run that is under way now, and started before, is taken by a later cycle.
+        self.forced_at = clock.now if forced else max(clock.forced_at, self.forced_at)
+        due = await self._list_due(clock.now, self.forced_at)
         self.feeder.offer(due, self.catalog, self.unusable)
         runs_due = sum(len(tenant.fences) for tenant in due)
         seconds = time.perf_counter() - started

@@ -23,6 +23,8 @@ log = get_logger()
 # without a tick the wall clock was set back, and the next tick would wait until it is
 # where it was, for days.
 INTERVALS_WITHOUT_A_TICK_MAX = 2
+# Due at once by any wall clock.
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
@@ -50,7 +52,7 @@ class _Pulse:
             coalesce=True,
             max_instances=1,
             misfire_grace_time=None,
-            next_run_time=datetime.now(UTC),
+            next_run_time=LONG_AGO,
         )
         self._watch: asyncio.TimerHandle | None = None
 
@@ -78,7 +80,7 @@ class _Pulse:
         self._watch = self._loop.call_later(seconds, self._catch_up)
 
     def _catch_up(self) -> None:
-        self._job.modify(next_run_time=datetime.now(UTC))
+        self._job.modify(next_run_time=LONG_AGO)
         self._watch_anew()
 
 

@@ -151,10 +151,13 @@ async def _listed(mirror: _mirror.Mirror, tips: set[str], known: Sequence[str]) 
     lines = await _list_new(mirror, tips, known)
     if not known or not DOUBTED_MIN <= _count_lines(lines) <= DOUBTED_MAX:
         return lines
-    with lines, _lines(known) as heads:
-        with await mirror.output("rev-list", "--stdin", stdin=heads) as covered:
-            # A thread: a million names would hold up everybody else on the event loop.
-            return await asyncio.to_thread(_without, lines, covered)
+    with (
+        lines,
+        _lines(known) as heads,
+        await mirror.output("rev-list", "--stdin", stdin=heads) as covered,
+    ):
+        # A thread: a million names would hold up everybody else on the event loop.
+        return await asyncio.to_thread(_without, lines, covered)
 
 
 def _without(lines: IO[bytes], covered: IO[bytes]) -> IO[bytes]:

@@ -1,7 +1,7 @@
 -- read_tenant_runs: every run of these tenants, with what decides whether it is ready.
 --
 -- $1 tenant_ids  text[]   1 .. 100
--- -> tenant_id, data_source, script, run_no, fence, status, due_at, not_before, blocked_by, held
+-- -> tenant_id, data_source, script, run_no, fence, status, due_at, blocked_by, held
 SELECT run.tenant_id,
        run.data_source,
        run.script,
@@ -9,7 +9,6 @@ SELECT run.tenant_id,
        run.fence,
        run.status::text AS status,
        run.due_at,
-       run.not_before,
        run.blocked_by,
        run.replica_id IS NOT NULL AS held
 FROM public.data_source_run AS run

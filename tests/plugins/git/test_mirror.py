@@ -102,7 +102,7 @@ async def test_a_ref_file_without_content_is_not_passed_over(
     await open_mirror(upstream, cache)
     (mirror.folder / "refs/upstream/refs/heads/new").write_bytes(b"")  # as a power cut leaves it
 
-    with pytest.raises(_mirror.Damaged, match="broken ref"):
+    with pytest.raises(_mirror.Damaged):
         await walk(mirror)
     assert set((await walk(await open_mirror(upstream, cache))).shas) == upstream.reachable()
 
@@ -161,7 +161,7 @@ async def test_a_path_without_a_repository_says_what_to_correct(tmp_path: Path) 
     (tmp_path / "empty").mkdir()
 
     for name in ("nowhere", "empty"):
-        with pytest.raises(_git.GitError, match="there is no repository at .*; next: correct"):
+        with pytest.raises(_git.GitError, match=r"there is no repository at .*; next: correct"):
             await open_mirror(Upstream(tmp_path / name), tmp_path / "cache")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvestd.catalog.graph import Graph, resolve
@@ -46,6 +46,12 @@ def test_what_is_needed_comes_first_and_names_decide_among_equals() -> None:
 
     assert order_of(graph) == ["a/x", "b/z", "b/y", "a/w"]
     assert not graph.blocked
+
+
+def test_names_decide_among_equals_at_every_level() -> None:
+    graph = resolve([script("s/a"), script("s/b"), script("s/c", "b"), script("s/d", "a")])
+
+    assert order_of(graph) == ["s/a", "s/b", "s/c", "s/d"]
 
 
 def test_a_script_provides_its_own_name_unless_it_says_otherwise() -> None:
@@ -203,6 +209,7 @@ def needs_by_script(draw: st.DrawFn, *, acyclic: bool) -> list[Script]:
     return draw(st.permutations(scripts))
 
 
+@settings(deadline=None)  # a busy machine is no fault of a graph
 @given(needs_by_script(acyclic=True))
 def test_order_respects_needs_in_any_graph_without_a_cycle(scripts: list[Script]) -> None:
     graph = resolve(scripts)
@@ -213,6 +220,7 @@ def test_order_respects_needs_in_any_graph_without_a_cycle(scripts: list[Script]
     assert all(place[need] < place[name] for name in graph.order for need in graph.needs[name])
 
 
+@settings(deadline=None)  # a busy machine is no fault of a graph
 @given(needs_by_script(acyclic=False), st.randoms(use_true_random=False))
 def test_exactly_the_scripts_that_reach_themselves_are_blocked(
     scripts: list[Script], chance: Any

@@ -52,7 +52,14 @@ class Level(IntEnum):
 
 
 class Broken(tzinfo):
+    """A time zone that raises whatever it is asked."""
+
     def utcoffset(self, moment: datetime | None) -> timedelta:
+        raise RuntimeError("canary")
+
+    dst = utcoffset
+
+    def tzname(self, moment: datetime | None) -> str:
         raise RuntimeError("canary")
 
 
@@ -197,6 +204,15 @@ def test_a_value_above_the_bound_is_refused_with_its_size(type_: str) -> None:
 
 def test_the_bound_counts_bytes_and_not_characters() -> None:
     assert "8,388,609 bytes" in refusal("text", "é" * (VALUE_BYTES_MAX // 2) + "x")
+
+
+def test_a_memoryview_is_copied_and_a_released_one_refused() -> None:
+    view = memoryview(bytearray(b"ab"))
+    sent = converter(a_column("bytea"))(view)
+    view.release()
+
+    assert sent == b"ab"
+    assert "released" in refusal("bytea", view)
 
 
 def test_a_list_above_the_bound_is_refused_as_a_whole() -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import tracemalloc
 from collections import namedtuple
 from collections.abc import AsyncIterator, Iterator, Sequence
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harvestd.errors import WriteRefused
+from harvestd.loading.rows import Row
 from harvestd.loading.values import Column
 from harvestd.loading.writes import (
     BATCH_BYTES_MAX,
     BATCH_ROWS_MAX,
-    Row,
     TableShape,
     arrays_for,
     batches,
@@ -218,8 +219,6 @@ def test_groups_hold_each_key_once_and_say_what_the_rows_said_one_by_one(batch: 
 
 
 def test_one_key_spelled_in_two_ways_is_one_row() -> None:
-    from decimal import Decimal
-
     numbers = a_shape("id:numeric title:text")
     uuids = a_shape("id:uuid title:text")
     spelled = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -246,6 +245,13 @@ def test_a_refused_value_is_named_by_table_and_column_and_not_quoted() -> None:
 
     assert caught.value.what.startswith("github.issue: column title (text)")
     assert "canary" not in str(caught.value)
+
+
+def test_a_refused_column_is_told_with_its_table_once() -> None:
+    with pytest.raises(WriteRefused) as caught:
+        arrays_for(a_shape(), ["id"], [{"id": 1, "titel": "a"}])
+
+    assert caught.value.what == "column titel of github.issue cannot be set"
 
 
 def test_a_row_whose_names_are_no_text_is_refused() -> None:

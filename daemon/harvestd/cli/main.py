@@ -1,0 +1,125 @@
+"""The command ``harvestd``: reads the command line, calls the command, explains what went wrong.
+
+Exit codes: 0 done, 1 failed, 2 usage or settings, 3 cannot reach the database, 128 + n ended by
+signal n.  Answers go to stdout, everything else to stderr; an error is three lines, what
+happened, why, and what to do next, never a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+
+from cyclopts import CycloptsError
+
+from harvestd.cli.commands import make_app
+from harvestd.cli.output import UsageError, plain, say_error
+from harvestd.errors import (
+    AlreadyOwned,
+    DatabaseError,
+    EmbeddedError,
+    HarvestdError,
+    SettingsError,
+    Unreachable,
+)
+
+DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+INTERRUPTED = 128 + signal.SIGINT
+# No such database, or not with this user and password.
+NO_ENTRY = ("3D", "28")
+HELP = "-h"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code.  ``arguments``: those of the process, by default."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows a "?"
+            stream.reconfigure(errors="replace")
+    try:
+        code = make_app()(
+            given,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+        sys.stdout.flush()
+        return int(code or DONE)
+    except CycloptsError as error:
+        return _explain(_usage(error, given))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our answer has seen enough; Python must not complain while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Say what happened, and answer the exit code."""
+    known = sorted(_leaves(error), key=lambda leaf: not isinstance(leaf, HarvestdError))
+    first = known[0]
+    if isinstance(first, HarvestdError):
+        say_error(first)
+        return _code(first)
+    debugging = os.environ.get("HARVESTD_LOG_LEVEL") == "debug"
+    place = _traceback(first) if debugging else ""
+    say_error(
+        HarvestdError(
+            f"{type(first).__name__} inside harvestd, which is a mistake of harvestd",
+            # Not its text: nobody knows what a foreign error quotes.
+            why=place or "nothing more is shown without HARVESTD_LOG_LEVEL=debug",
+            next_step="report it with the output of HARVESTD_LOG_LEVEL=debug",
+        )
+    )
+    return FAILED
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """What a task group collected; several loops may have ended for one reason."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _code(error: HarvestdError) -> int:
+    if isinstance(error, (SettingsError, UsageError)):
+        return USAGE
+    if isinstance(error, Unreachable) or (
+        isinstance(error, EmbeddedError) and not isinstance(error, AlreadyOwned)
+    ):
+        return UNREACHABLE
+    if isinstance(error, DatabaseError) and (error.sqlstate or "").startswith(NO_ENTRY):
+        return UNREACHABLE
+    return FAILED
+
+
+def _usage(error: CycloptsError, given: Sequence[str]) -> UsageError:
+    """The command line's mistake in our three lines; a value given as an argument stays unsaid."""
+    if given[:2] == ["config", "set"]:
+        return UsageError(
+            "config set takes TENANT SOURCE KEY, and the value from standard input",
+            why="an argument is seen by everybody who lists processes, and kept by the shell; "
+            "a value that was given as one is not repeated here",
+            next_step="harvestd config set TENANT SOURCE KEY < FILE (change a secret that was "
+            "given as an argument)",
+        )
+    words = [word for word in given[:2] if word.isalpha() and word.islower()]
+    return UsageError(
+        plain(str(error)),
+        why="the command line does not fit",
+        next_step=" ".join(["harvestd", *words, "--help"]),
+    )
+
+
+def _traceback(error: BaseException) -> str:
+    """The places in the code, without locals and without the text of the error."""
+    from harvestd.observing.tracebacks import describe
+
+    return "\n".join(str(part) for part in describe(error))

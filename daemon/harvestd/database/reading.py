@@ -1,0 +1,81 @@
+"""A look at the data for people: one query with the rights of the reader role, never kept.
+
+The reader sees every tenant's rows of every data source, and none of harvestd's own tables,
+so no query shows a configuration value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from harvestd.database.pool import LOST, translate
+from harvestd.database.roles import OPTIONS_SINCE, Roles
+from harvestd.errors import DatabaseError
+
+# Syntax and names, wrong values, a division by zero: the server's own words help, and they can
+# quote only what the person asked or may read.
+OWN_MISTAKES = ("42", "22", "21", "0A", "25")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The rows of a query, the names of its columns, and whether there were more rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    cut: bool
+
+
+async def read_as_reader(
+    connection: asyncpg.Connection[Any], roles: Roles, query: str, *, rows_max: int
+) -> Answer:
+    """At most ``rows_max`` rows of one ``query``, in a transaction that is always rolled back.
+
+    Raises: DatabaseError, with the server's words for a mistake in the query; Unreachable.
+    """
+    transaction = connection.transaction()
+    try:
+        await transaction.start()
+        try:
+            await _become_reader(connection, roles)
+            statement = await connection.prepare(query)
+            cursor = await statement.cursor()
+            rows = await cursor.fetch(rows_max + 1)
+        finally:
+            await transaction.rollback()
+    except asyncpg.PostgresError as error:
+        raise _explain(error) from None
+    except LOST as error:
+        raise translate(error) from None
+    columns = tuple(attribute.name for attribute in statement.get_attributes())
+    return Answer(columns, tuple(tuple(row) for row in rows[:rows_max]), len(rows) > rows_max)
+
+
+async def _become_reader(connection: asyncpg.Connection[Any], roles: Roles) -> None:
+    superuser = await connection.fetchval(
+        "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
+    )
+    if not superuser:
+        # Rolled back with the rest: nobody becomes a member by looking.
+        modern = connection.get_server_version().major >= OPTIONS_SINCE
+        options = " WITH INHERIT FALSE, SET TRUE" if modern else ""
+        await connection.execute(f"GRANT {roles.reader} TO SESSION_USER{options}")
+    await connection.execute(f"SET LOCAL ROLE {roles.reader}")
+    await connection.execute("SET TRANSACTION READ ONLY")
+
+
+def _explain(error: asyncpg.PostgresError) -> DatabaseError:
+    sqlstate = error.sqlstate or ""
+    if not sqlstate.startswith(OWN_MISTAKES):
+        return translate(error)
+    refused = DatabaseError(
+        f"PostgreSQL refuses the query: {error}",
+        why=f"SQLSTATE {sqlstate}; it reads with the rights of the reader role, in a read-only "
+        "transaction",
+        next_step="name tables with their schema, for example git.commit",
+    )
+    refused.sqlstate = sqlstate
+    return refused

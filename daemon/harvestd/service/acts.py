@@ -1,0 +1,135 @@
+"""What an operator changes: tenants, their configuration, what is due, what is read again.
+
+Each act is one transaction, and replicas that live learn of it with their next heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from harvestd.database.pool import Database
+from harvestd.database.statements import load_statements
+from harvestd.errors import DatabaseError, HarvestdError
+from harvestd.runs.heartbeat import Heartbeat
+from harvestd.terms import ScriptName
+
+NOT_NULL = "23502"
+LOCK_NOT_AVAILABLE = "55P03"
+# A killed daemon's backends end as soon as they notice; each look asks them to again.
+TAKEOVER_LOOKS_MAX = 50
+TAKEOVER_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A run that an act was meant for; ``held``: an attempt is under way."""
+
+    name: ScriptName
+    held: bool
+    retired: bool = False
+
+
+class Acts:
+    """The acts, on a connection of their own.  Each raises: Unreachable, DatabaseError."""
+
+    def __init__(self, database: Database) -> None:
+        self._line = database.line("operator")
+        known = load_statements()
+        self._add_tenant = known["add_tenant"]
+        self._set_config = known["set_config"]
+        self._unset_config = known["unset_config"]
+        self._force_cycle = known["force_cycle"]
+        self._trigger_runs = known["trigger_runs"]
+        self._reset_runs = known["reset_runs"]
+        self._drop_bookmarks = known["drop_bookmarks"]
+
+    async def add_tenant(self, tenant_id: str, name: str) -> bool:
+        """Add a tenant; False when it was there, which is left as it is.
+
+        Raises: HarvestdError, where the application's table wants more than harvestd knows.
+        """
+        try:
+            return await self._line.fetchval(self._add_tenant, tenant_id, name) is not None
+        except DatabaseError as error:
+            if error.sqlstate != NOT_NULL:
+                raise
+            raise HarvestdError(
+                "the application's tenant table wants more than an id and a name",
+                why=error.why,
+                next_step="let the application make the tenant; harvestd finds it by itself",
+            ) from None
+
+    async def set_config(self, tenant_id: str, source: str, key: str, value: str) -> bool:
+        """Keep a value; True when the key had none before."""
+        added = await self._line.fetchval(self._set_config, tenant_id, source, key, value)
+        await self._wake()
+        return bool(added)
+
+    async def unset_config(self, tenant_id: str, source: str, key: str | None) -> list[str]:
+        """Remove a value, or (None) all of a data source, which disables it; the keys."""
+        rows = await self._line.fetch(self._unset_config, tenant_id, source, key)
+        await self._wake()
+        return sorted(row["key"] for row in rows)
+
+    async def trigger_all(self) -> None:
+        """Every replica runs a cycle soon, over every run that last started before now."""
+        await self._line.fetch(self._force_cycle, True)
+
+    async def trigger(self, tenant_id: str, source: str | None, script: str | None) -> list[Chosen]:
+        """These runs of a tenant are due now; those that are held go on undisturbed."""
+        rows = await self._line.fetch(self._trigger_runs, tenant_id, source, script)
+        await self._wake()
+        return [Chosen(ScriptName(row["data_source"], row["script"]), row["held"]) for row in rows]
+
+    async def reset(self, tenant_id: str, source: str | None, script: str | None) -> list[Chosen]:
+        """Forget the progress of these runs: ledger and bookmarks; loaded rows stay.
+
+        Raises: HarvestdError, when a script holds its run in one transaction for too long.
+        """
+        chosen = (tenant_id, source, script)
+        try:
+            async with self._line.connection() as connection, connection.transaction():
+                rows = await connection.fetch(self._reset_runs.text, *chosen)
+                await connection.fetch(self._drop_bookmarks.text, *chosen)
+        except DatabaseError as error:
+            if error.sqlstate != LOCK_NOT_AVAILABLE:
+                raise
+            raise HarvestdError(
+                "nothing was reset: a run is in the middle of a long transaction",
+                why="its script writes, and the reset waited 10 s for it",
+                next_step="run the same command again in a moment",
+            ) from None
+        await self._wake()
+        names = (ScriptName(row["data_source"], row["script"]) for row in rows)
+        reset = [
+            Chosen(name, row["held"], row["retired"])
+            for name, row in zip(names, rows, strict=True)
+        ]
+        return sorted(reset, key=lambda one: one.name)
+
+    async def _wake(self) -> None:
+        await self._line.fetch(self._force_cycle, False)
+
+
+async def take_over_embedded(database: Database, *, lease: timedelta, tick: timedelta) -> int:
+    """Free what a killed daemon left behind in an embedded database; how many runs.
+
+    Only for the one owner of that database: nobody else can be working on it, so nothing is
+    gained by waiting for a lease.  Each step is the reaper's own.
+    """
+    line = database.line("takeover")
+    await line.fetch(load_statements()["declare_replicas_dead"])
+    await line.close()
+    reaper = Heartbeat(database, uuid4(), lease=lease, tick=tick)
+    freed = 0
+    for _ in range(TAKEOVER_LOOKS_MAX):
+        reaped = await reaper.reap()
+        freed += len(reaped.freed)
+        if not reaped.ended:
+            break
+        await asyncio.sleep(TAKEOVER_LOOK_SECONDS)
+    return freed
+

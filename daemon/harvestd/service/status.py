@@ -1,0 +1,205 @@
+"""What there is and how it goes, for the CLI and the status page: reads only, never a secret.
+
+The fields of these values are the keys of every ``--json``; times are UTC, durations seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from harvestd.database.pool import Database
+from harvestd.database.roles import Roles
+from harvestd.database.statements import load_statements
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole installation; ``lag_seconds`` is of the run that is furthest behind."""
+
+    now: datetime
+    server_version: str
+    hex: str
+    tenants: int
+    paused: int
+    runs: int
+    pending: int
+    running: int
+    waiting: int
+    completed: int
+    failed: int
+    blocked: int
+    due: int
+    retired: int
+    rows_written: int
+    lag_seconds: float | None
+
+    @property
+    def reader(self) -> str:
+        """The role that an application or a dashboard joins to read the rows."""
+        return Roles(self.hex).reader
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSeen:
+    """A process that was not declared dead, and when it was last heard of."""
+
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    silent_seconds: float
+    holds: int
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSeen:
+    """One tenant and the state of its runs."""
+
+    id: str
+    name: str
+    paused: bool
+    sources: list[str]
+    runs: int
+    failed: int
+    blocked: int
+    lag_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeen:
+    """One run of a tenant.
+
+    ``due_seconds`` is negative when it is overdue; ``silent_seconds`` is how long its holder,
+    ``held_by``, has not been heard of.
+    """
+
+    data_source: str
+    script: str
+    status: str
+    retired: bool
+    blocked_by: str | None
+    reason: str | None
+    error: str | None
+    failures: int
+    due_seconds: float
+    waits_until: datetime | None
+    covered_from: datetime | None
+    covered_to: datetime | None
+    lag_seconds: float | None
+    rows_written: int
+    started_at: datetime | None
+    seconds: float | None
+    held_by: str | None
+    silent_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReported:
+    """How a run stands after a forced cycle; windows, rows and seconds are of that cycle."""
+
+    tenant_id: str
+    data_source: str
+    script: str
+    status: str
+    blocked_by: str | None
+    reason: str | None
+    error: str | None
+    waits_until: datetime | None
+    windows: int
+    rows_written: int
+    seconds: float | None
+    rows_in_all: int
+    covered_from: datetime | None
+    covered_to: datetime | None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why somebody has to look at it, or None: a wait with a date mends itself."""
+        if self.blocked_by:
+            return f"blocked by {self.blocked_by}"
+        if self.status == "FAILED":
+            return self.error or self.reason or "failed"
+        if self.status == "WAITING" and self.waits_until is None:
+            return self.reason or "waits for authorisation"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """A configuration key that has a value; never the value."""
+
+    tenant_id: str
+    data_source: str
+    key: str
+    updated_at: datetime
+
+
+class Status:
+    """The questions, on a connection of their own.  Each raises: Unreachable, DatabaseError."""
+
+    def __init__(self, database: Database) -> None:
+        self._line = database.line("status")
+        known = load_statements()
+        self._read_overview = known["read_overview"]
+        self._list_replicas = known["list_replicas"]
+        self._list_tenants = known["list_tenants"]
+        self._list_runs_of = known["list_runs_of"]
+        self._list_config = known["list_config"]
+        self._find_tenant = known["find_tenant"]
+        self._list_tenant_ids_like = known["list_tenant_ids_like"]
+        self._read_once_report = known["read_once_report"]
+        self._sum_rows_written = known["sum_rows_written"]
+
+    async def overview(self) -> Overview | None:
+        """Everything in numbers; None before the first start made its roles."""
+        row = await self._line.fetchrow(self._read_overview)
+        return None if row is None else Overview(**row)
+
+    async def replicas(self) -> list[ReplicaSeen]:
+        """The living, and those that have not been found dead yet."""
+        return [ReplicaSeen(**row) for row in await self._line.fetch(self._list_replicas)]
+
+    async def tenants(self, limit: int) -> list[TenantSeen]:
+        """At most ``limit`` tenants, the worst first."""
+        seen = []
+        for row in await self._line.fetch(self._list_tenants, limit):
+            fields = dict(row)
+            lag = fields.pop("lag")
+            seen.append(TenantSeen(**fields, lag_seconds=lag.total_seconds() if lag else None))
+        return seen
+
+    async def knows_tenant(self, tenant_id: str) -> bool:
+        """Whether there is a tenant of that id."""
+        return await self._line.fetchrow(self._find_tenant, tenant_id) is not None
+
+    async def is_paused(self, tenant_id: str) -> bool:
+        """Whether somebody paused that tenant."""
+        row = await self._line.fetchrow(self._find_tenant, tenant_id)
+        return row is not None and bool(row["paused"])
+
+    async def tenant_ids_like(self, tenant_id: str) -> list[str]:
+        """Up to 1000 ids of about that length, to find the one that was meant."""
+        rows = await self._line.fetch(self._list_tenant_ids_like, tenant_id)
+        return [row["id"] for row in rows]
+
+    async def runs_of(self, tenant_id: str) -> list[RunSeen]:
+        """Every run of a tenant by data source and script, the retired ones too."""
+        return [RunSeen(**row) for row in await self._line.fetch(self._list_runs_of, tenant_id)]
+
+    async def keys_set(self, tenant_id: str | None) -> list[KeySet]:
+        """Which configuration keys have a value, of a tenant or (None) of all."""
+        return [KeySet(**row) for row in await self._line.fetch(self._list_config, tenant_id)]
+
+    async def once_report(self, since: datetime) -> list[RunReported]:
+        """How a forced cycle that began at ``since`` ended, at most 1000 runs, by tenant.
+
+        Those in trouble are never left out for others.
+        """
+        rows = await self._line.fetch(self._read_once_report, since)
+        report = [RunReported(**row) for row in rows]
+        return sorted(report, key=lambda run: (run.tenant_id, run.data_source, run.script))
+
+    async def rows_written(self) -> int:
+        """Rows that all runs have written, ever."""
+        return int(await self._line.fetchval(self._sum_rows_written))

@@ -1,0 +1,24 @@
+-- reset_runs: take everything out of the ledger of a tenant's runs, so that all is read again.
+--
+-- $1 tenant_id    text
+-- $2 data_source  text   null: all
+-- $3 script       text   null: all
+-- -> data_source, script, held, retired
+--
+-- A held run stays RUNNING with a raised fence: its holder learns it and gives the run back.
+-- Where covered was empty already and only a hand-set date goes, the trigger for hand-set dates
+-- fires; it sets the same values, counted from the old fence too.
+UPDATE public.data_source_run AS run
+SET covered                = '{}',
+    last_fetched_data_date = NULL,
+    due_at                 = now(),
+    not_before             = '-infinity',
+    failures               = 0,
+    fence                  = run.fence + (run.replica_id IS NOT NULL)::integer
+WHERE run.tenant_id = $1::text
+  AND ($2::text IS NULL OR run.data_source = $2::text)
+  AND ($3::text IS NULL OR run.script = $3::text)
+RETURNING run.data_source,
+          run.script,
+          run.replica_id IS NOT NULL AS held,
+          run.retired_at IS NOT NULL AS retired;

@@ -1,0 +1,65 @@
+"""Real tables for the tests of loading, and upserts into them without the wall."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from harvestd.database.statements import load_statements
+from harvestd.loading.rows import Row
+from harvestd.loading.values import Column
+from harvestd.loading.writes import TableShape, arrays_for, upsert_statement
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """A connection with the search path that harvestd uses, and the schema ``probe``."""
+    settings = {
+        "search_path": "pg_catalog, pg_temp",
+        # What a plugin may have set on its seat: no value is read in another way for it.
+        "DateStyle": "SQL, DMY",
+        "IntervalStyle": "sql_standard",
+        "TimeZone": "America/St_Johns",
+    }
+    connection = await asyncpg.connect(url, server_settings=settings)
+    try:
+        await connection.execute("CREATE SCHEMA probe")
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def shape_of(connection: Connection, table: str) -> TableShape:
+    """The shape of ``probe.table`` from the catalog."""
+    statements = load_statements()
+    columns = await connection.fetch(statements["read_table_shape"].text, "probe", table)
+    keys = await connection.fetch(statements["read_unique_keys"].text, "probe", table)
+    return TableShape(
+        "probe",
+        table,
+        {row["name"]: Column(**dict(row)) for row in columns},
+        tuple(tuple(row["columns"]) for row in keys),
+    )
+
+
+async def upsert(
+    connection: Connection,
+    shape: TableShape,
+    rows: Sequence[Row],
+    *,
+    key: Sequence[str] = ("id",),
+    tenant_id: str = "acme",
+) -> tuple[int, int]:
+    """Upsert one batch; answers (inserted, updated)."""
+    inserted = updated = 0
+    for columns, arrays in arrays_for(shape, key, rows):
+        statement = upsert_statement(shape, columns, key)
+        row = await connection.fetchrow(statement.text, tenant_id, *arrays)
+        assert row is not None
+        inserted, updated = inserted + row["inserted"], updated + row["updated"]
+    return inserted, updated
