@@ -17,8 +17,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -119,12 +119,24 @@ def _is_version(programs: Path, version: str, user: ServerUser | None = None) ->
     return f") {version}." in said.stdout
 
 
+Running = Callable[[], AbstractContextManager["subprocess.Popen[str]"]]
+
+
 @contextmanager
 def running_cluster(version: str) -> Iterator[Cluster]:
     """A server of ``version``, stopped and removed at the end.
 
     Raises: LookupError, when its programs are not found.
     """
+    with stopped_cluster(version) as (cluster, running), running() as process:
+        yield cluster
+        if process.poll() is not None:
+            raise RuntimeError(f"PostgreSQL ended by itself with {process.returncode}")
+
+
+@contextmanager
+def stopped_cluster(version: str) -> Iterator[tuple[Cluster, Running]]:
+    """A server that is initialised and stopped, and how to run it, as often as wanted."""
     user = find_server_user()
     _remove_leftovers()
     # Not TMPDIR: a socket's path may have 107 bytes, and the server's user must get there.
@@ -141,10 +153,10 @@ def running_cluster(version: str) -> Iterator[Cluster]:
         for folder in (pgdata, sockets):
             os.chown(folder, user.uid, user.gid)
         _initialise(pgdata, programs, user, password)
-        with _running(pgdata, sockets, programs, user) as process:
-            yield Cluster(int(version), sockets, password)
-            if process.poll() is not None:
-                raise RuntimeError(f"PostgreSQL ended by itself with {process.returncode}")
+        yield (
+            Cluster(int(version), sockets, password),
+            lambda: _running(pgdata, sockets, programs, user),
+        )
     finally:
         shutil.rmtree(pgdata, ignore_errors=True)
         shutil.rmtree(home, ignore_errors=True)

@@ -10,6 +10,10 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+
+from harvestd.database.migrations import migrate
+from harvestd.database.pool import Database
+from harvestd.database.roles import ensure_roles
 from tests.clusters import (
     Cluster,
     create_daemon_role,
@@ -18,10 +22,6 @@ from tests.clusters import (
     running_cluster,
     wanted_version,
 )
-
-from harvestd.database.migrations import migrate
-from harvestd.database.pool import Database
-from harvestd.database.roles import ensure_roles
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ async def harvestd_run(
 async def wait_until(
     condition: Callable[[], Awaitable[bool]], what: str, *, within: float = WITHIN
 ) -> None:
-    """Look at real state until ``condition`` holds; AssertionError with ``what`` if it never does."""
+    """Look at real state until ``condition`` holds, or fail with ``what``."""
     try:
         async with asyncio.timeout(within):
             while not await condition():

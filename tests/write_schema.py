@@ -8,6 +8,10 @@ import subprocess
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
+
+from harvestd.database.embedded_programs import find_package
+from harvestd.database.migrations import migrate
+from harvestd.database.statements import sql_root
 from tests.clusters import (
     DEFAULT_VERSION,
     Cluster,
@@ -15,10 +19,6 @@ from tests.clusters import (
     create_database,
     running_cluster,
 )
-
-from harvestd.database.embedded_programs import find_package
-from harvestd.database.migrations import migrate
-from harvestd.database.statements import sql_root
 
 HEADER = """\
 -- The schema that all migrations together make, on an empty database.  Generated: change the

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
-from tests.clusters import Cluster, create_database, database_of, drop_database
 
 from harvestd.database.migrations import load_migrations, migrate, prisma_lines
 from harvestd.errors import AdoptionRefused, SchemaTooOld
+from tests.clusters import Cluster, create_database, database_of, drop_database
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 NAMES = tuple(migration.name for migration in load_migrations())

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
-from tests.clusters import Cluster, database_of
 
 from harvestd.database import migrations
 from harvestd.database.migrations import Migration, check_schema, load_migrations, migrate, pending
 from harvestd.errors import DatabaseError, SchemaTooNew, SchemaTooOld
+from tests.clusters import Cluster, database_of
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 NAMES = tuple(migration.name for migration in load_migrations())

@@ -9,13 +9,6 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
-from tests.clusters import (
-    DAEMON_ROLE,
-    Cluster,
-    create_database,
-    database_of,
-    drop_database,
-)
 
 from harvestd.database.pool import LOST
 from harvestd.database.roles import (
@@ -28,6 +21,13 @@ from harvestd.database.roles import (
     scram_verifier,
 )
 from harvestd.errors import DatabaseError
+from tests.clusters import (
+    DAEMON_ROLE,
+    Cluster,
+    create_database,
+    database_of,
+    drop_database,
+)
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 HEX = "0123abcd"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncpg
-from tests.clusters import DEFAULT_VERSION, create_daemon_role, create_database, running_cluster
-from tests.write_schema import dump_schema
 
 from harvestd.database.migrations import migrate
 from harvestd.database.statements import sql_root
+from tests.clusters import DEFAULT_VERSION, create_daemon_role, create_database, running_cluster
+from tests.write_schema import dump_schema
 
 
 async def test_the_schema_file_equals_the_result_of_all_migrations() -> None:

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.clusters import VERSION_VARIABLE, find_server_programs
 
 from harvestd.database.embedded_programs import find_server_user
+from tests.clusters import VERSION_VARIABLE, find_server_programs
 
 HERE = Path(__file__).parent
 TESTS = {

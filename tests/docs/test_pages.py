@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.write_pages import DOCS, PAGES
 
 from harvestd.observing.events import CONTEXT_FIELDS, EVENTS
+from tests.write_pages import DOCS, PAGES
 
 PACKAGE = DOCS.parent / "daemon" / "harvestd"
 LEVELS = {

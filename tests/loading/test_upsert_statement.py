@@ -7,9 +7,9 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.loading.tables import Connection, connected, shape_of, upsert
 
 from harvestd.errors import WriteRefused
+from tests.loading.tables import Connection, connected, shape_of, upsert
 
 FRAMEWORK = "written_at timestamptz NOT NULL DEFAULT now(), deleted_at timestamptz"
 

@@ -16,13 +16,13 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.clusters import Cluster, create_database, drop_database
-from tests.loading.tables import Connection, connected, shape_of, upsert
 
 from harvestd.errors import WriteRefused
 from harvestd.loading import values
 from harvestd.loading.values import converter
 from harvestd.loading.writes import TableShape
+from tests.clusters import Cluster, create_database, drop_database
+from tests.loading.tables import Connection, connected, shape_of, upsert
 
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)

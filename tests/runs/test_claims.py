@@ -153,16 +153,15 @@ async def test_a_locked_row_delays_no_other_record(database: Database, database_
     claims = await a_claimer(database)
     first = await taken(claims, await a_run(database_url, "acme/probe/locked"))
     second = await taken(claims, await a_run(database_url, "acme/probe/free"))
-    async with database.line("test").connection() as connection:
-        async with connection.transaction():
-            await connection.execute(
-                "SELECT FROM public.data_source_run WHERE run_no = $1 FOR UPDATE", first.run_no
-            )
-            waiting = asyncio.create_task(claims.record(first, an_ending()))
-            # The free one is recorded while the lock is held, or this would hang.
-            async with asyncio.timeout(5):
-                while (await status_of(database_url, second.run_no))["status"] != "COMPLETED":
-                    await claims.record(second, an_ending())
+    async with database.line("test").connection() as connection, connection.transaction():
+        await connection.execute(
+            "SELECT FROM public.data_source_run WHERE run_no = $1 FOR UPDATE", first.run_no
+        )
+        waiting = asyncio.create_task(claims.record(first, an_ending()))
+        # The free one is recorded while the lock is held, or this would hang.
+        async with asyncio.timeout(5):
+            while (await status_of(database_url, second.run_no))["status"] != "COMPLETED":
+                await claims.record(second, an_ending())
     assert await waiting
 
 

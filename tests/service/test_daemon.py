@@ -96,9 +96,7 @@ async def test_removing_a_tenants_configuration_stops_only_that_tenant(
         await a_tenant(database_url, tenant_id, PROBE)
     async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
         await cycle(app)
-        await query(
-            database_url, "DELETE FROM tenant_data_source_config WHERE tenant_id = 'acme'"
-        )
+        await query(database_url, "DELETE FROM tenant_data_source_config WHERE tenant_id = 'acme'")
         counted = "SELECT tenant_id, count(*) AS n FROM probe.event GROUP BY 1"
         before = {row["tenant_id"]: row["n"] for row in await query(database_url, counted)}
         await cycle(app)

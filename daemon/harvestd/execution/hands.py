@@ -7,7 +7,7 @@ drain cancels what is left.  Both go through `cancel`, so that the attempt knows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from harvestd.runs.claims import Claim
@@ -22,6 +22,8 @@ class Hand:
     task: asyncio.Task[object]
     done: int = 0
     total: int | None = None
+    count_rows: Callable[[], int] = int
+    """How many rows the attempt has written so far."""
     cancelled_as: Outcome | None = None
     """LOST or CANCELLED once somebody cancelled it on purpose."""
 

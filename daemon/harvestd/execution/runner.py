@@ -23,7 +23,7 @@ from harvestd.catalog.script import Script
 from harvestd.errors import HarvestdError, LeaseLost, ScriptTimedOut, Unreachable, Waits
 from harvestd.execution.executor import Call, Executor
 from harvestd.execution.hands import Hand, Hands
-from harvestd.loading.facade import Db, written_by
+from harvestd.loading.facade import Db, rows_written_by
 from harvestd.loading.fenced import Fenced
 from harvestd.loading.seats import Binding, Seats
 from harvestd.loading.shapes import Shapes
@@ -184,6 +184,8 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     )
     fenced = Fenced(parts.seats, binding)
     db = Db(fenced, parts.shapes)
+    rows_before = attempt.rows
+    attempt.hand.count_rows = lambda: rows_before + written_by(db).rows
     call = Call(
         script=script,
         tenant_id=claim.key.tenant_id,
@@ -211,7 +213,7 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
         raise error
     finally:
         fenced.end()
-        attempt.rows += written_by(db).rows
+        attempt.rows += rows_written_by(db)
 
 
 async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,7 +45,7 @@ class Db:
     def __init__(self, fenced: Fenced, shapes: Shapes) -> None:
         self._fenced = fenced
         self._shapes = shapes
-        self._written = Written()
+        self._rows_written = 0
 
     async def upsert(self, table: str, rows: Rows, key: Sequence[str]) -> Written:
         """Insert ``rows`` (dicts), or change those whose ``key`` is there already.
@@ -59,21 +59,22 @@ class Db:
         """
         shape = await self._shapes.of(self._fenced.source, checked_name(table, "table"))
         written = Written()
-        async for batch in batches(rows):
-            for columns, arrays in arrays_for(shape, key, batch):
-                statement = self._shapes.upsert(shape, columns, key)
-                await step("write")
-                async with self._fenced.seat() as seat:
-                    row = await seat.connection.fetchrow(
-                        statement.text, self._fenced.tenant_id, *arrays
-                    )
-                assert row is not None
-                written.inserted += row["inserted"]
-                written.updated += row["updated"]
-                written.unchanged += len(arrays[0]) - row["inserted"] - row["updated"]
-        self._written.inserted += written.inserted
-        self._written.updated += written.updated
-        self._written.unchanged += written.unchanged
+        async with aclosing(batches(rows)) as stream:
+            async for batch in stream:
+                for columns, arrays in arrays_for(shape, key, batch):
+                    statement = self._shapes.upsert(shape, columns, key)
+                    await step("write")
+                    async with self._fenced.seat() as seat:
+                        row = await seat.connection.fetchrow(
+                            statement.text, self._fenced.tenant_id, *arrays
+                        )
+                    assert row is not None
+                    changed = row["inserted"] + row["updated"]
+                    written.inserted += row["inserted"]
+                    written.updated += row["updated"]
+                    written.unchanged += len(arrays[0]) - changed
+                    # At once: what was committed counts even if a later batch fails.
+                    self._rows_written += changed
         return written
 
     def transaction(self) -> AbstractAsyncContextManager[RawConnection]:
@@ -138,6 +139,6 @@ class Db:
             return await seat.connection.fetchval(query, *arguments)
 
 
-def written_by(db: Db) -> Written:
-    """What ``db`` wrote so far; for the runner, not for authors."""
-    return db._written
+def rows_written_by(db: Db) -> int:
+    """Rows that ``db`` inserted or changed so far; for the runner, not for authors."""
+    return db._rows_written

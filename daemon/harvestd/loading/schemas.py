@@ -8,6 +8,7 @@ compared with what there is; that belongs between running and finishing, in ``_r
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -91,6 +92,8 @@ async def apply_source_schema(
         finally:
             await _close(connection)  # and with it ends the turn
     except (asyncpg.PostgresError, *LOST) as error:
+        if isinstance(error.__context__, asyncio.CancelledError):
+            raise error.__context__ from None  # cleaning up after it failed
         raise translate(error) from None
 
 

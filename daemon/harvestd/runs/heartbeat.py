@@ -71,7 +71,7 @@ class Heartbeat:
         known = statements or load_statements()
         self._register_replica = known["register_replica"]
         self._beat = known["beat"]
-        self._leave = known["leave"]
+        self._leave_the_living = known["leave_the_living"]
         self._mark_dead_replicas = known["mark_dead_replicas"]
         self._end_dead_backends = known["end_dead_backends"]
         self._list_dead_backends = known["list_dead_backends"]
@@ -146,4 +146,4 @@ class Heartbeat:
     async def leave(self) -> None:
         """Declare this replica dead itself, last of all, so that its tenants move at once."""
         await step("leave")
-        await self._line.fetch(self._leave, self.replica_id)
+        await self._line.fetch(self._leave_the_living, self.replica_id)

@@ -105,8 +105,7 @@ class Acts:
         await self._wake()
         names = (ScriptName(row["data_source"], row["script"]) for row in rows)
         reset = [
-            Chosen(name, row["held"], row["retired"])
-            for name, row in zip(names, rows, strict=True)
+            Chosen(name, row["held"], row["retired"]) for name, row in zip(names, rows, strict=True)
         ]
         return sorted(reset, key=lambda one: one.name)
 
@@ -132,4 +131,3 @@ async def take_over_embedded(database: Database, *, lease: timedelta, tick: time
             break
         await asyncio.sleep(TAKEOVER_LOOK_SECONDS)
     return freed
-

@@ -72,8 +72,9 @@ class App:
         self.hurried = asyncio.Event()
         self.hands = Hands()
         self.address: str | None = None
-        self.cycles: asyncio.Queue[datetime] = asyncio.Queue()
-        """When each cycle began (database time) whose due list was handed over; for --once."""
+        self.cycles: asyncio.Queue[tuple[datetime, bool]] = asyncio.Queue()
+        """Each cycle whose due list was handed over: when it began (database time), and whether
+        it was a forced one; for --once."""
         self.tick = timedelta(seconds=settings.interval_seconds)
         self.lease = timedelta(seconds=settings.lease_seconds)
         self.health.set_problem("database", "starting")
@@ -249,7 +250,7 @@ class App:
                     log.error("cycle_failed", code=error.code, reason=str(error))
                 else:
                     self.health.clear("cycle")
-                    self.cycles.put_nowait(began)
+                    self.cycles.put_nowait((began, forced))
 
     async def _beat_forever(self) -> None:
         """A heartbeat every third of a lease; what it tells is acted upon at once."""

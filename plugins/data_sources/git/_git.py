@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import resource
 import signal
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -36,6 +35,16 @@ READ_SECONDS = 300.0
 
 GiB = 1 << 30
 
+# A fixed text that nothing is pasted into.  The bounds must hold before git starts its helpers
+# (index-pack), which setting them from outside comes too late for.  512 bytes are a block.
+BOUNDED = """\
+ulimit -c 0; ulimit -f "$0"
+exec git --no-replace-objects -c core.hooksPath=/dev/null "$@"
+"""
+NOT_FOUND = 127
+"""What sh ends with when there is no such program."""
+
+_COMMAND = re.compile(r"[a-z][a-z-]*")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s']*@")
 _PROGRESS = re.compile(r"^(?:remote: )?[A-Z][a-z]+(?: [a-z]+)*: +\d+")
 
@@ -140,35 +149,19 @@ class Git:
         keep: tuple[int, ...] = (),
     ) -> AsyncIterator[Child]:
         """A running command, which is gone when the block is left, however it is left."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                "git",
-                "--no-replace-objects",
-                "-c",
-                "core.hooksPath=/dev/null",
-                *arguments,
-                stdin=stdin or DEVNULL,
-                stdout=stdout,
-                stderr=PIPE,
-                env=dict(self.environment),
-                # Nobody's repository lends its configuration to a command without --git-dir.
-                cwd="/",
-                start_new_session=True,
-                pass_fds=keep,
-                umask=0o077,
-            )
-        except FileNotFoundError:
-            raise GitError(
-                "git is not installed",
-                why="no program of that name is in PATH",
-                next_step="install git 2.30 or newer",
-            ) from None
-        with suppress(ProcessLookupError):
-            # Its helpers (index-pack) inherit the bounds; a network answers later than this line.
-            bounds = (limit.file_bytes, limit.file_bytes)
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, bounds)
-            resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
-        command = next(word for word in arguments if not word.startswith("-"))
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", BOUNDED, str(limit.file_bytes // 512), *arguments),
+            stdin=stdin or DEVNULL,
+            stdout=stdout,
+            stderr=PIPE,
+            env=dict(self.environment),
+            # Nobody's repository lends its configuration to a command without --git-dir.
+            cwd="/",
+            start_new_session=True,
+            pass_fds=keep,
+            umask=0o077,
+        )
+        command = next(word for word in arguments if _COMMAND.fullmatch(word))
         child = Child(process, command, limit, self.secrets)
         try:
             yield child
@@ -219,6 +212,12 @@ class Child:
         # A helper that lives on could hold stderr open; end() sees to that one.
         await asyncio.wait({self._listener}, timeout=GRACE_SECONDS)
         noise = " | ".join(self._lines)
+        if status == NOT_FOUND and "not found" in noise:
+            raise GitError(
+                "git is not installed",
+                why="no program of that name is in PATH",
+                next_step="install git 2.30 or newer",
+            )
         if status != 0:
             raise CommandFailed(self._command, status, noise)
         return noise

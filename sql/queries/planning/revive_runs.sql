@@ -12,7 +12,8 @@ SET retired_at = NULL,
     covered    = CASE WHEN run.origin IS NULL THEN run.covered + mended.covered::tstzmultirange
                       ELSE run.covered END,
     -- with covered in one statement, so that it is no hand-set date
-    last_fetched_data_date = CASE WHEN run.origin IS NULL AND NOT isempty(mended.covered::tstzmultirange)
+    last_fetched_data_date = CASE WHEN run.origin IS NULL
+                                       AND NOT isempty(mended.covered::tstzmultirange)
                                   THEN upper(run.covered + mended.covered::tstzmultirange)
                                   ELSE run.last_fetched_data_date END
 FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) AS mended (run_no, origin, covered)

@@ -11,7 +11,8 @@ SELECT attribute.attname::text AS name,
        EXISTS (SELECT FROM pg_catalog.pg_index AS index
                WHERE index.indrelid = relation.oid
                  AND index.indisunique
-                 AND attribute.attnum = ANY (index.indkey)) AS in_key
+                 AND attribute.attnum = ANY ((index.indkey::smallint[])[0:index.indnkeyatts - 1])
+       ) AS in_key
 FROM pg_catalog.pg_class AS relation
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = relation.relnamespace
 JOIN pg_catalog.pg_attribute AS attribute ON attribute.attrelid = relation.oid
@@ -20,7 +21,7 @@ LEFT JOIN pg_catalog.pg_type AS element
   ON element.oid = kind.typelem AND kind.typcategory = 'A'
 WHERE namespace.nspname = $1::text
   AND relation.relname = $2::text
-  AND relation.relkind IN ('r', 'p')
+  AND relation.relkind = 'r'
   AND attribute.attnum > 0
   AND NOT attribute.attisdropped
 ORDER BY attribute.attnum;

@@ -13,6 +13,12 @@ JOIN pg_catalog.pg_attribute AS attribute
 WHERE namespace.nspname = $1::text
   AND relation.relname = $2::text
   AND index.indisunique
+  AND index.indisvalid
+  -- what ON CONFLICT cannot use: deferrable, partial and expression keys
+  AND index.indimmediate
   AND index.indpred IS NULL
+  AND index.indexprs IS NULL
+  -- not the columns of INCLUDE
+  AND part.place <= index.indnkeyatts
 GROUP BY index.indexrelid
 ORDER BY index.indexrelid;

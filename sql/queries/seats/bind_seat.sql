@@ -1,4 +1,4 @@
--- bind_seat: from now on this backend reads and writes for this run, and only while its fence holds.
+-- bind_seat: from now on this backend reads and writes for this run, while its fence holds.
 --
 -- $1 replica_id   uuid
 -- $2 pid          integer       of the seat's backend

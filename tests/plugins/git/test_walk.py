@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from plugins.data_sources.git import _facts, _mirror, _walk
 from plugins.data_sources.git._frontier import Loaded
+
 from tests.plugins.git.world import (
     MONDAY,
     Upstream,

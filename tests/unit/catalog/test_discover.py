@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
 
 from harvestd.catalog.discover import (
     FILE_BYTES_MAX,
@@ -17,6 +16,7 @@ from harvestd.catalog.discover import (
     read_folder,
 )
 from harvestd.catalog.snapshot import EMPTY, reload
+from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
 
 
 def test_the_bundled_folder_is_that_of_the_checkout() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
 
 

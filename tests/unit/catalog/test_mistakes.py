@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
 
 from harvestd.catalog.snapshot import EMPTY, reload
+from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
 
 MISTAKES = {
     "a syntax error": ("x = 1\ny = = 2\n", 2, "syntax error: invalid syntax"),

@@ -11,11 +11,11 @@ import weakref
 from pathlib import Path
 
 import pytest
-from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
 
 from harvestd.catalog.discover import PACKAGE_PREFIX
 from harvestd.catalog.snapshot import EMPTY, reload
 from harvestd.terms import ScriptName
+from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
 
 
 def plugin_modules(source: str) -> set[str]:

@@ -7,10 +7,10 @@ from itertools import count
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.write_pages import our_metrics
 
 from harvestd.observing import metrics
 from harvestd.terms import Outcome
+from tests.write_pages import our_metrics
 
 UNITS = ("_seconds", "_bytes", "_ratio", "_info")
 COUNT_NOUNS = {

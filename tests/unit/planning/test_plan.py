@@ -63,16 +63,22 @@ def plan(
     rows: Iterable[RunRow] = (),
     scripts: dict[str, list[Script]] | None = None,
 ) -> Plan:
+    known = SCRIPTS if scripts is None else scripts
+    pairs = set(configured := list(configured))
     return make_plan(
-        list(configured),
-        SCRIPTS if scripts is None else scripts,
-        rows,
+        [
+            RunKey(tenant_id, source, script.name.script)
+            for tenant_id, source in configured
+            for script in SCRIPTS.get(source, [])
+        ],
+        {script.name: script for of_source in known.values() for script in of_source},
+        [row for row in rows if (row.key.tenant_id, row.key.source) in pairs],
         now=NOW,
         first_import=FIRST_IMPORT,
     )
 
 
-EMPTY = Plan(enrol=(), go_on=(), retire=())
+EMPTY = Plan(enrol=(), go_on=())
 
 
 # Enrolment
@@ -111,27 +117,8 @@ def test_a_pair_listed_twice_is_enrolled_once() -> None:
     assert plan([("acme", "jira"), ("acme", "jira")]) == plan([("acme", "jira")])
 
 
-# Retiring
-
-
-def test_a_row_whose_configuration_is_gone_is_retired() -> None:
-    rows = [row("acme/git/commit", 7), row("acme/jira/issue", 8), row("bolt/jira/issue", 9)]
-
-    assert plan([("bolt", "jira")], rows) == replace(EMPTY, retire=(7, 8))
-
-
-def test_a_script_missing_from_the_catalog_retires_nothing() -> None:
+def test_a_script_missing_from_the_catalog_changes_nothing() -> None:
     assert plan([("acme", "git")], [row("acme/git/commit")], scripts={}) == EMPTY
-
-
-def test_a_retired_row_without_configuration_stays_as_it_is() -> None:
-    assert plan([], [row("acme/git/commit", retired=True)]) == EMPTY
-
-
-def test_a_row_that_another_program_made_is_retired_like_any_other() -> None:
-    foreign = row("acme/git/commit", 7, origin=None, watermark=NOW - DAY)
-
-    assert plan([], [foreign]) == replace(EMPTY, retire=(7,))
 
 
 # Going on
@@ -244,9 +231,7 @@ def applied(made: Plan, rows: list[RunRow]) -> list[RunRow]:
     going_on = {one.run_no: one for one in made.go_on}
     after = []
     for old in rows:
-        if old.run_no in made.retire:
-            after.append(replace(old, retired=True))
-        elif old.run_no in going_on:
+        if old.run_no in going_on:
             after.append(replace(old, retired=False, origin=going_on[old.run_no].origin))
         else:
             after.append(old)
@@ -271,4 +256,3 @@ def test_after_a_plan_the_rows_are_right_and_the_next_plan_is_empty(
         for tenant_id, source in configured
         for script in SCRIPTS.get(source, [])
     }
-    assert {(one.tenant_id, one.source) for one in in_use} <= set(configured)

@@ -1,4 +1,4 @@
--- leave: this replica ends cleanly; its tenants may move at once.
+-- leave_the_living: this replica ends cleanly; its tenants may move at once.
 --
 -- $1 replica_id  uuid
 -- -> replica_id

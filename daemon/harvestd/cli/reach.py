@@ -1,0 +1,142 @@
+"""Which database a command works on, and how it gets there.
+
+HARVESTD_DATABASE_URL, or the embedded PostgreSQL of HARVESTD_DATA_DIR: `run` and `demo` own
+that one, other commands connect beside its owner, or start it for their own duration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TypeVar
+
+from harvestd.database.embedded import EmbeddedServer, embedded_server
+from harvestd.database.migrations import check_schema
+from harvestd.database.pool import Database
+from harvestd.errors import HarvestdError
+from harvestd.observing.logs import configure
+from harvestd.settings import PREFIX, Settings, load_settings
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The database's address, which holds a password, and the embedded server if it is that."""
+
+    url: str = field(repr=False)
+    embedded: EmbeddedServer | None = None
+
+
+def command_settings(**overrides: object) -> Settings:
+    """The settings of a command that answers and ends: quiet, unless a level was asked for."""
+    if PREFIX + "LOG_LEVEL" not in os.environ:
+        overrides.setdefault("log_level", "warning")
+    return load_settings(**overrides)
+
+
+def ask_database(ask: Callable[[Database], Awaitable[T]]) -> T:
+    """What ``ask``, which only reads, answers.
+
+    Raises: HarvestdError when there is no database yet; SchemaTooOld, SchemaTooNew;
+    Unreachable, EmbeddedError; whatever ``ask`` raises.
+    """
+
+    async def prepare(database: Database) -> None:
+        connection = await database.connect("status")
+        try:
+            await check_schema(connection)
+        finally:
+            await connection.close(timeout=2)
+
+    return _on_database(prepare, ask, makes=False)
+
+
+def change_database(act: Callable[[Database], Awaitable[T]]) -> T:
+    """What ``act`` answers, on a database that is migrated first where that is admitted.
+
+    Raises: SchemaTooOld, SchemaTooNew, Unreachable, EmbeddedError; whatever ``act`` raises.
+    """
+
+    async def prepare(database: Database) -> None:
+        from harvestd.service.app import prepare_database  # with HTTP and all: 0.3 s
+
+        await prepare_database(database)
+
+    return _on_database(prepare, act, makes=True)
+
+
+def _on_database(
+    prepare: Callable[[Database], Awaitable[None]],
+    work: Callable[[Database], Awaitable[T]],
+    *,
+    makes: bool,
+) -> T:
+    async def both(url: str) -> T:
+        database = Database(url)
+        try:
+            await prepare(database)
+            return await work(database)
+        finally:
+            await database.close()
+
+    settings = command_settings()
+    configure(settings)
+    with reached(settings, own=False, makes=makes) as at:
+        return asyncio.run(both(at.url))
+
+
+@contextmanager
+def reached(settings: Settings, *, own: bool, makes: bool = True) -> Iterator[Reached]:
+    """The database for the length of the block.
+
+    ``makes``: an embedded one that was never started is made; otherwise that is an error.
+
+    Raises: AlreadyOwned, EmbeddedError, HarvestdError.
+    """
+    if settings.database_url is not None:
+        yield Reached(settings.database_url.get_secret_value())
+        return
+    if not makes and not (settings.data_dir.expanduser() / "pgdata").is_dir():
+        raise HarvestdError(
+            f"there is no database in {settings.data_dir} yet",
+            why=f"{PREFIX}DATABASE_URL is not set, and nobody has started the embedded one there",
+            next_step=f"harvestd run, harvestd demo, or set {PREFIX}DATABASE_URL or "
+            f"{PREFIX}DATA_DIR to where it is",
+        )
+    with ExitStack() as stack:
+        # A signal must not leave the server behind without anybody who uses it.
+        stack.enter_context(_signals_unwind(reload_ignored=own))
+        server = stack.enter_context(embedded_server(settings.data_dir, own=own))
+        stack.callback(_ignore_signals)  # from here on the server is stopped, which is quick
+        yield Reached(server.url, server)
+
+
+@contextmanager
+def _signals_unwind(*, reload_ignored: bool) -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack, as Ctrl-C does; one that was ignored stays so."""
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if before[number] is not signal.SIG_IGN:
+            ignored = reload_ignored and number is signal.SIGHUP
+            signal.signal(number, signal.SIG_IGN if ignored else unwind)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
