@@ -185,7 +185,7 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     fenced = Fenced(parts.seats, binding)
     db = Db(fenced, parts.shapes)
     rows_before = attempt.rows
-    attempt.hand.count_rows = lambda: rows_before + written_by(db).rows
+    attempt.hand.count_rows = lambda: rows_before + rows_written_by(db)
     call = Call(
         script=script,
         tenant_id=claim.key.tenant_id,

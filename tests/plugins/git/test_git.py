@@ -11,7 +11,7 @@ from plugins.data_sources.git import _access, _git
 from plugins.data_sources.git._address import Repository
 from plugins.data_sources.git._reasons import Denied, explained
 
-from tests.plugins.git.world import git_for, repository_at
+from tests.plugins.git.world import git_for, is_group_gone, repository_at
 
 TOKEN = "s3cret/token+with=signs"
 
@@ -24,23 +24,6 @@ def git(tmp_path: Path) -> _git.Git:
 def shell(script: str) -> list[str]:
     """Arguments that make git run a shell script, which stands for a git that misbehaves."""
     return ["-c", f"alias.script=!{script}", "script"]
-
-
-async def is_group_gone(pid: int) -> bool:
-    """Whether nothing of a process group runs any more (those unwaited for do not)."""
-    for _ in range(200):
-        if not any(_group_and_state(number) == (pid, True) for number in os.listdir("/proc")):
-            return True
-        await asyncio.sleep(0.02)
-    return False
-
-
-def _group_and_state(number: str) -> tuple[int, bool]:
-    try:
-        state, _, group, *_ = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return 0, False
-    return int(group), state != "Z"
 
 
 async def test_leaving_the_block_ends_the_whole_group(git: _git.Git) -> None:

@@ -5,6 +5,7 @@ Dates, identities and configuration come from here: the user's git has no influe
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -170,3 +171,20 @@ async def walk(
             rows += chunk.rows
             loaded = chunk.loaded
     return Walked(rows, loaded)
+
+
+async def is_group_gone(group: int) -> bool:
+    """Whether nothing of a process group runs any more (those unwaited for do not)."""
+    for _ in range(200):
+        if not any(_group_and_state(number) == (group, True) for number in os.listdir("/proc")):
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+def _group_and_state(number: str) -> tuple[int, bool]:
+    try:
+        state, _, group, *_ = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return 0, False
+    return int(group), state != "Z"

@@ -1,0 +1,203 @@
+"""`harvestd tenant` and `harvestd config`: for whom, and with what.  No value is ever shown."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+
+from harvestd.catalog.snapshot import EMPTY, reload
+from harvestd.cli.names import checked_name, nearest, refuse_unknown_tenant, unknown
+from harvestd.cli.output import UsageError, confirm, note, print_json, print_rows
+from harvestd.cli.output import lasting as lasting_text
+from harvestd.cli.reach import ask_database, change_database, command_settings
+from harvestd.database.pool import Database
+from harvestd.service.acts import Acts
+from harvestd.service.status import KeySet, Status, TenantSeen
+
+VALUE_BYTES_MAX = 1_000_000
+
+
+def add_tenant(tenant_id: str, name: str, *, as_json: bool) -> int:
+    """Add a tenant; the exit code."""
+    checked_name("tenant's id", tenant_id)
+    if name:
+        checked_name("tenant's name", name)
+
+    async def act(database: Database) -> bool:
+        return await Acts(database).add_tenant(tenant_id, name)
+
+    added = change_database(act)
+    if as_json:
+        print_json({"tenant_id": tenant_id, "added": added})
+    elif added:
+        note(f"tenant {tenant_id} added; next: harvestd config set {tenant_id} SOURCE KEY")
+    else:
+        note(f"tenant {tenant_id} is there already; nothing was changed")
+    return 0
+
+
+def list_tenants(limit: int, *, as_json: bool) -> int:
+    """List tenants; the exit code."""
+    if not 1 <= limit <= 1_000_000:
+        raise UsageError("--limit must be 1 to 1,000,000", next_step="harvestd tenant list --help")
+
+    async def ask(database: Database) -> list[TenantSeen]:
+        return await Status(database).tenants(limit)
+
+    seen = ask_database(ask)
+    if as_json:
+        print_json(seen)
+    else:
+        print_tenants(seen)
+        if len(seen) == limit:
+            note(f"only {limit} are shown; --limit N shows more")
+    return 0
+
+
+def print_tenants(seen: list[TenantSeen]) -> None:
+    """The table of tenants."""
+    print_rows(
+        ("tenant", "name", "sources", "runs", "failed", "blocked", "behind", "paused"),
+        [
+            (
+                one.id,
+                one.name,
+                " ".join(one.sources),
+                one.runs,
+                one.failed,
+                one.blocked,
+                lasting_text(one.lag_seconds),
+                one.paused,
+            )
+            for one in seen
+        ],
+    )
+
+
+def set_value(tenant_id: str, source: str, key: str, *, as_json: bool) -> int:
+    """Keep a value from standard input or a prompt; the exit code."""
+    checked_name("data source", source)
+    checked_name("key", key)
+
+    async def check(database: Database) -> None:
+        await refuse_unknown_tenant(Status(database), tenant_id)
+
+    async def act(database: Database) -> bool:
+        await check(database)
+        return await Acts(database).set_config(tenant_id, source, key, value)
+
+    if sys.stdin.isatty():
+        change_database(check)  # a person should not type a token for a tenant that is not there
+    value = read_value(f"{tenant_id} {source} {key}")
+    added = change_database(act)
+    _warn_of_unknown_source(source)
+    if as_json:
+        print_json({"tenant_id": tenant_id, "data_source": source, "key": key, "added": added})
+    else:
+        note(f"{key} of {source} for {tenant_id} {'set' if added else 'replaced'}")
+    return 0
+
+
+def read_value(what: str) -> str:
+    """A value without one line break at its end, from a pipe or a hidden prompt.
+
+    Raises: UsageError, when it is empty, too long or no text.  Nothing of it is repeated.
+    """
+    if sys.stdin.isatty():
+        try:
+            value = getpass.getpass(f"value of {what} (not shown): ", stream=sys.stderr)
+        except EOFError:
+            value = ""
+    else:
+        given = sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+        if len(given) > VALUE_BYTES_MAX:
+            raise _refused(what, f"it has more than {VALUE_BYTES_MAX:,} bytes")
+        try:
+            value = given.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _refused(what, "it is not UTF-8") from None
+        value = value.removesuffix("\n").removesuffix("\r")
+    if not value:
+        raise _refused(what, "it is empty")
+    if "\0" in value:
+        raise _refused(what, "it holds a NUL, which PostgreSQL cannot store")
+    return value
+
+
+def _refused(what: str, why: str) -> UsageError:
+    return UsageError(
+        f"the value for {what} is refused",
+        why=why,
+        next_step="give it on standard input: harvestd config set TENANT SOURCE KEY < FILE",
+    )
+
+
+def _warn_of_unknown_source(source: str) -> None:
+    """Say so when no plugin here provides the source; another replica's may."""
+    sources = reload(EMPTY, command_settings().plugin_dirs).sources
+    if source not in sources:
+        near = nearest(source, sources)
+        meant = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(sources))}"
+        note(f"warning: no plugin here provides the data source {source!r} ({meant})")
+
+
+def list_keys(tenant_id: str | None, *, as_json: bool) -> int:
+    """List which keys are set; the exit code."""
+
+    async def ask(database: Database) -> list[KeySet]:
+        status = Status(database)
+        if tenant_id is not None:
+            await refuse_unknown_tenant(status, tenant_id)
+        return await status.keys_set(tenant_id)
+
+    keys = ask_database(ask)
+    if as_json:
+        print_json(keys)
+    else:
+        print_rows(
+            ("tenant", "data source", "key", "set"),
+            [(one.tenant_id, one.data_source, one.key, one.updated_at) for one in keys],
+        )
+    return 0
+
+
+def unset_values(
+    tenant_id: str, source: str, key: str | None, *, yes: bool, as_json: bool
+) -> int:
+    """Remove one value or all of a data source; the exit code."""
+
+    async def look(database: Database) -> list[str]:
+        status = Status(database)
+        await refuse_unknown_tenant(status, tenant_id)
+        keys = await status.keys_set(tenant_id)
+        sources = {one.data_source for one in keys}
+        if source not in sources:
+            raise unknown("configured data source", source, sources, of=tenant_id)
+        present = [one.key for one in keys if one.data_source == source]
+        if key is not None and key not in present:
+            raise unknown("key", key, present, of=source)
+        return present
+
+    async def act(database: Database) -> list[str]:
+        return await Acts(database).unset_config(tenant_id, source, key)
+
+    present = change_database(look)
+    disables = key is None or present == [key]
+    if disables:
+        question = f"This removes {', '.join(present)} and disables {source} for {tenant_id}."
+        confirm(question, yes=yes, needed_elsewhere=False, what="config unset")
+    removed = change_database(act)
+    if as_json:
+        print_json(
+            {
+                "tenant_id": tenant_id,
+                "data_source": source,
+                "removed": removed,
+                "disabled": disables,
+            }
+        )
+    else:
+        note(f"removed: {', '.join(removed) or 'nothing'}")
+        if disables:
+            note(f"{source} is disabled for {tenant_id} from the next tick on; progress is kept")
+    return 0

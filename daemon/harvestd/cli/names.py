@@ -1,0 +1,87 @@
+"""Names given on the command line, checked against what there is, with the nearest one named."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from harvestd.cli.output import Unknown, UsageError
+from harvestd.service.status import RunSeen, Status
+
+LISTED_MAX = 10
+NAME_CHARS_MAX = 200
+
+
+async def refuse_unknown_tenant(status: Status, tenant_id: str) -> None:
+    """Raise Unknown, with the nearest id, for a tenant that is not there."""
+    if not await status.knows_tenant(tenant_id):
+        there = await status.tenant_ids_like(tenant_id)
+        raise unknown("tenant", tenant_id, there, add=f"harvestd tenant add {tenant_id}")
+
+
+async def runs_chosen(
+    status: Status, tenant_id: str, source: str | None, script: str | None
+) -> list[RunSeen]:
+    """The runs of a tenant that are meant.
+
+    Raises: Unknown, for a tenant, a data source or a script that has none.
+    """
+    await refuse_unknown_tenant(status, tenant_id)
+    runs = await status.runs_of(tenant_id)
+    if source is not None:
+        sources = {run.data_source for run in runs}
+        if source not in sources:
+            raise unknown("data source", source, sources, of=tenant_id)
+        runs = [run for run in runs if run.data_source == source]
+    if script is not None:
+        scripts = {run.script for run in runs}
+        if script not in scripts:
+            raise unknown("script", script, scripts, of=source or tenant_id)
+        runs = [run for run in runs if run.script == script]
+    if not runs:
+        raise Unknown(
+            f"the tenant {tenant_id!r} has no runs yet",
+            why="runs are made by the first cycle after a data source is configured",
+            next_step="harvestd config list, then harvestd run",
+        )
+    return runs
+
+
+def unknown(
+    kind: str, name: str, there: Iterable[str], *, of: str | None = None, add: str = ""
+) -> Unknown:
+    """The error for a name that is not there: what is near it, else what there is."""
+    known = sorted(there)
+    near = nearest(name, known)
+    if near is not None:
+        next_step = f"did you mean {near!r}?"
+    elif known:
+        more = f" and {len(known) - LISTED_MAX} more" if len(known) > LISTED_MAX else ""
+        next_step = f"there are: {', '.join(known[:LISTED_MAX])}{more}"
+    else:
+        next_step = add or "harvestd status shows what there is"
+    if known and add:
+        next_step += f" Otherwise: {add}"
+    return Unknown(
+        f"there is no {kind} {name!r}" + (f" of {of!r}" if of else ""),
+        why=f"{len(known)} known" if known else "there is none at all yet",
+        next_step=next_step,
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant; capitals do not matter."""
+    by_small = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(name.casefold(), by_small, n=1)
+    return by_small[found[0]] if found else None
+
+
+def checked_name(what: str, name: str) -> str:
+    """The name itself; raises UsageError when it cannot be one."""
+    if not name.strip() or len(name) > NAME_CHARS_MAX or not name.isprintable():
+        raise UsageError(
+            f"{name[:40]!r} cannot be a {what}",
+            why=f"it must have 1 to {NAME_CHARS_MAX} printable characters",
+            next_step="give another one",
+        )
+    return name
