@@ -62,8 +62,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def harvestd_run(
-    arguments: tuple[str, ...] = (), **settings: object
+async def harvestd_run(**settings: object), **settings: object
 ) -> AsyncIterator[Daemon]:
     """`harvestd run` with these settings; killed at the end if it still lives."""
     defaults: dict[str, object] = {
@@ -77,7 +76,6 @@ async def harvestd_run(
         "-m",
         "harvestd",
         "run",
-        *arguments,
         env=environment(**(defaults | settings)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

@@ -13,8 +13,10 @@ import pytest
 
 import harvestd
 from harvestd.database.statements import Statement, load_statements, sql_root
+from tests.clusters import create_database, drop_database
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
+
 STATEMENTS = sorted(load_statements().values(), key=lambda statement: statement.name)
 DAEMON = Path(harvestd.__file__).parent
 COMMENT = re.compile(r"--.*$", re.MULTILINE)
@@ -26,9 +28,12 @@ each_statement = pytest.mark.parametrize(
 
 @pytest.fixture(scope="session")
 async def connection(template: str, server: Any) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(server.url(template))
+    # Not the template itself: one that is connected to cannot be cloned by the other tests.
+    name = await create_database(server, template=template)
+    connection = await asyncpg.connect(server.url(name))
     yield connection
     await connection.close()
+    await drop_database(server, name)
 
 
 @each_statement

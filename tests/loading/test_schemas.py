@@ -17,7 +17,7 @@ import pytest
 
 from harvestd.catalog.discover import bundled_plugin_dir
 from harvestd.database import step
-from harvestd.database.pool import Database
+from harvestd.database.pool import LOST, Database
 from harvestd.database.roles import Roles, ensure_roles, ensure_seat, scram_verifier
 from harvestd.errors import DatabaseError, SchemaRefused
 from harvestd.loading.inspection import PROBLEMS
@@ -301,6 +301,19 @@ async def test_a_cancelled_call_ends_its_backends_and_leaves_nothing_behind(wall
     assert await wall.daemon.fetchval(connected, owner) == 0
     assert await wall.tables() == []
     assert await wall.apply(ONE_TABLE) is True
+
+
+async def test_what_a_crashed_replica_left_connected_is_ended_first(wall: Wall) -> None:
+    await wall.apply(ONE_TABLE)
+    owner, password = wall.roles.source("shop"), secrets.token_urlsafe(12)
+    await wall.daemon.execute(f"ALTER ROLE {owner} LOGIN PASSWORD '{password}'")
+    left = await wall.database.connect("left", user=owner, password=password)
+    await left.execute("BEGIN; LOCK TABLE shop.a IN ACCESS EXCLUSIVE MODE")
+
+    assert await wall.apply(f"{ONE_TABLE} -- edited") is True
+
+    with pytest.raises(LOST):
+        await left.execute("COMMIT")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=[p.parent.name for p in SHIPPED])

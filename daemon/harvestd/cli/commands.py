@@ -29,7 +29,7 @@ def make_app() -> App:
         "Works on HARVESTD_DATABASE_URL or, without it, on an embedded PostgreSQL in "
         "HARVESTD_DATA_DIR. First steps: harvestd demo; harvestd tenant add; harvestd config "
         "set; harvestd run. Each command explains itself: harvestd COMMAND --help.",
-        help_format="plaintext",
+        help_format="markdown",
         suppress_keyboard_interrupt=False,
     )
     for command in (run, demo, migrate, status, trigger, reset, sql):
@@ -58,16 +58,16 @@ def run(
     SIGHUP starts a cycle at once, SIGTERM or Ctrl-C lets runs reach a checkpoint and ends, a
     second one ends at once. With --once the exit code is 1 if a run failed, is blocked or waits
     for authorisation; its JSON is a list of objects with tenant_id, data_source, script,
-    status, blocked_by, reason, error, waits_until, windows, rows_written, seconds, rows_in_all,
-    covered_from and covered_to.
+    status, blocked_by, reason, error, waits_until, windows, rows_written, seconds, covered_from
+    and covered_to.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd run
-
     $ HARVESTD_DATABASE_URL=postgresql://harvestd@db/harvestd harvestd run
-
     $ harvestd run --once --json
+    ```
     """
     from harvestd.cli.serving import run_daemon
 
@@ -88,11 +88,12 @@ def demo(
     second cycle shows that nothing is written twice. Its JSON has repository, first (as of
     harvestd run --once), second_rows_written and next_commands.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd demo
-
     $ harvestd demo --repo ~/src/linux
+    ```
     """
     from harvestd.cli.demo import run_demo
 
@@ -106,9 +107,11 @@ def migrate() -> int:
     what breaks older replicas, and takes over an application's tables that hold rows. It says
     what it did, and may be repeated.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd migrate
+    ```
     """
     from harvestd.cli.operate import migrate_database
 
@@ -127,13 +130,13 @@ def status(
     overview, replicas and tenants; of a tenant with tenant_id, paused and runs. Times are UTC,
     durations in seconds.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd status
-
     $ harvestd status acme
-
     $ harvestd status acme --json
+    ```
     """
     from harvestd.cli.operate import show_status
 
@@ -154,11 +157,12 @@ def trigger(
     date they waited for; one that is under way just goes on. The JSON is an object with
     tenant_id, due and under_way (lists of source/script).
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd trigger
-
     $ harvestd trigger acme --source git --script commit
+    ```
     """
     from harvestd.cli.operate import trigger_runs
 
@@ -180,11 +184,12 @@ def reset(
     (a table without a key gets them again). The JSON is an object with tenant_id and reset
     (a list of source/script).
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd reset acme --source git --script commit
-
     $ harvestd reset acme --yes
+    ```
     """
     from harvestd.cli.operate import reset_runs
 
@@ -203,9 +208,11 @@ def sql(
     At most 1000 rows are printed. The JSON is an object with columns, rows and cut (whether
     there were more).
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd sql "SELECT tenant_id, count(*) FROM git.commit GROUP BY 1"
+    ```
     """
     from harvestd.cli.operate import ask_query
 
@@ -223,9 +230,11 @@ def tenant_add(
 
     The JSON is an object with tenant_id and added.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd tenant add acme --name "Acme Ltd"
+    ```
     """
     from harvestd.cli.configure import add_tenant
 
@@ -242,9 +251,11 @@ def tenant_list(
     The JSON is a list of objects with id, name, paused, sources, runs, failed, blocked and
     lag_seconds.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd tenant list --limit 20
+    ```
     """
     from harvestd.cli.configure import list_tenants
 
@@ -258,13 +269,13 @@ def config_set(tenant: str, source: str, key: str, /, *, json: Json = False) -> 
     command line, which everybody can read. One line break at its end is dropped. The JSON is an
     object with tenant_id, data_source, key and added (false: an earlier value was replaced).
 
-    Examples:
+    For example:
 
+    ```
     $ echo https://git.example.com/shop.git | harvestd config set acme git GIT_REPOSITORIES
-
     $ harvestd config set acme git GIT_TOKEN < token-file
-
     $ harvestd config set acme git GIT_TOKEN
+    ```
     """
     from harvestd.cli.configure import set_value
 
@@ -281,9 +292,11 @@ def config_list(
 
     The JSON is a list of objects with tenant_id, data_source, key and updated_at.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd config list acme
+    ```
     """
     from harvestd.cli.configure import list_keys
 
@@ -298,11 +311,12 @@ def config_unset(
     Progress and loaded rows are kept: configured again, the data source goes on where it was.
     The JSON is an object with tenant_id, data_source, removed (keys) and disabled.
 
-    Examples:
+    For example:
 
+    ```
     $ harvestd config unset acme git GIT_TOKEN
-
     $ harvestd config unset acme git --yes
+    ```
     """
     from harvestd.cli.configure import unset_values
 

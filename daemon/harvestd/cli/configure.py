@@ -7,9 +7,13 @@ import sys
 
 from harvestd.catalog.snapshot import EMPTY, reload
 from harvestd.cli.names import checked_name, nearest, refuse_unknown_tenant, unknown
-from harvestd.cli.output import UsageError, confirm, note, print_json, print_rows
-from harvestd.cli.output import lasting as lasting_text
-from harvestd.cli.reach import ask_database, change_database, command_settings
+from harvestd.cli.output import UsageError, confirm, lasting, note, print_json, print_rows
+from harvestd.cli.reach import (
+    ask_database,
+    change_database,
+    changing_database,
+    command_settings,
+)
 from harvestd.database.pool import Database
 from harvestd.service.acts import Acts
 from harvestd.service.status import KeySet, Status, TenantSeen
@@ -66,7 +70,7 @@ def print_tenants(seen: list[TenantSeen]) -> None:
                 one.runs,
                 one.failed,
                 one.blocked,
-                lasting_text(one.lag_seconds),
+                lasting(one.lag_seconds),
                 one.paused,
             )
             for one in seen
@@ -79,6 +83,10 @@ def set_value(tenant_id: str, source: str, key: str, *, as_json: bool) -> int:
     checked_name("data source", source)
     checked_name("key", key)
 
+    what = f"{tenant_id} {source} {key}"
+    at_terminal = sys.stdin.isatty()
+    value = "" if at_terminal else read_value(what)
+
     async def check(database: Database) -> None:
         await refuse_unknown_tenant(Status(database), tenant_id)
 
@@ -86,10 +94,11 @@ def set_value(tenant_id: str, source: str, key: str, *, as_json: bool) -> int:
         await check(database)
         return await Acts(database).set_config(tenant_id, source, key, value)
 
-    if sys.stdin.isatty():
-        change_database(check)  # a person should not type a token for a tenant that is not there
-    value = read_value(f"{tenant_id} {source} {key}")
-    added = change_database(act)
+    with changing_database() as call:
+        if at_terminal:
+            call(check)  # a person should not type a token for a tenant that is not there
+            value = read_value(what)
+        added = call(act)
     _warn_of_unknown_source(source)
     if as_json:
         print_json({"tenant_id": tenant_id, "data_source": source, "key": key, "added": added})
@@ -161,9 +170,7 @@ def list_keys(tenant_id: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def unset_values(
-    tenant_id: str, source: str, key: str | None, *, yes: bool, as_json: bool
-) -> int:
+def unset_values(tenant_id: str, source: str, key: str | None, *, yes: bool, as_json: bool) -> int:
     """Remove one value or all of a data source; the exit code."""
 
     async def look(database: Database) -> list[str]:
@@ -181,12 +188,13 @@ def unset_values(
     async def act(database: Database) -> list[str]:
         return await Acts(database).unset_config(tenant_id, source, key)
 
-    present = change_database(look)
-    disables = key is None or present == [key]
-    if disables:
-        question = f"This removes {', '.join(present)} and disables {source} for {tenant_id}."
-        confirm(question, yes=yes, needed_elsewhere=False, what="config unset")
-    removed = change_database(act)
+    with changing_database() as call:
+        present = call(look)
+        disables = key is None or present == [key]
+        if disables:
+            question = f"This removes {', '.join(present)} and disables {source} for {tenant_id}."
+            confirm(question, yes=yes, needed_elsewhere=False, what="config unset")
+        removed = call(act)
     if as_json:
         print_json(
             {

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from harvestd.errors import HarvestdError, PluginError
 
 # Where nobody looks at a terminal, a table may be as wide as its longest row.
 WIDTH_ELSEWHERE = 240
 CELL_CHARS_MAX = 200
+SHORT_SPAN = timedelta(days=3)
 
 
 class UsageError(HarvestdError):
@@ -60,18 +61,37 @@ def print_json(value: object) -> None:
     print(document.decode(), flush=True)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; numbers lie right, null is empty, long cells are cut."""
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    folded: Collection[str] | None = None,
+) -> None:
+    """A table on stdout; numbers lie right, null is empty, long cells are cut.
+
+    ``folded``: the columns that give way first on a narrow terminal; None: all.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     filled = [list(row) for row in rows]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+        header_style="bold",
+    )
     for position, column in enumerate(columns):
         numbers = any(isinstance(row[position], (int, float)) for row in filled)
-        table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
+        table.add_column(
+            Text(column),
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=folded is not None and column not in folded,
+        )
     for row in filled:
         table.add_row(*(Text(cell(value)) for value in row))
     on_terminal = sys.stdout.isatty()
@@ -103,10 +123,11 @@ def minute(moment: datetime) -> str:
 
 
 def span(covered_from: datetime | None, covered_to: datetime | None) -> str:
-    """``2026-08-27 05:57 – 2026-11-25 05:57``; empty when nothing is covered."""
+    """``2026-08-27 – 2026-11-25``, with the minutes when it is short; empty without one."""
     if covered_from is None or covered_to is None:
         return ""
-    return f"{minute(covered_from)} – {minute(covered_to)}"
+    places = 10 if covered_to - covered_from > SHORT_SPAN else 16
+    return f"{minute(covered_from)[:places]} – {minute(covered_to)[:places]}"
 
 
 def lasting(seconds: float | None) -> str:

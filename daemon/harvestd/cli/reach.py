@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harvestd.database.embedded import EmbeddedServer, embedded_server
 from harvestd.database.migrations import check_schema
@@ -24,6 +24,7 @@ from harvestd.settings import PREFIX, Settings, load_settings
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 T = TypeVar("T")
+Work = Callable[[Database], Awaitable[T]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,58 +39,68 @@ def command_settings(**overrides: object) -> Settings:
     """The settings of a command that answers and ends: quiet, unless a level was asked for."""
     if PREFIX + "LOG_LEVEL" not in os.environ:
         overrides.setdefault("log_level", "warning")
-    return load_settings(**overrides)
+    return load_settings(None, **overrides)
 
 
-def ask_database(ask: Callable[[Database], Awaitable[T]]) -> T:
+def ask_database(ask: Work[T]) -> T:
     """What ``ask``, which only reads, answers.
 
     Raises: HarvestdError when there is no database yet; SchemaTooOld, SchemaTooNew;
     Unreachable, EmbeddedError; whatever ``ask`` raises.
     """
-
-    async def prepare(database: Database) -> None:
-        connection = await database.connect("status")
-        try:
-            await check_schema(connection)
-        finally:
-            await connection.close(timeout=2)
-
-    return _on_database(prepare, ask, makes=False)
+    settings = _quiet()
+    with reached(settings, own=False, makes=False) as at:
+        return asyncio.run(_prepared(at.url, _see_schema, ask))
 
 
-def change_database(act: Callable[[Database], Awaitable[T]]) -> T:
-    """What ``act`` answers, on a database that is migrated first where that is admitted.
+@contextmanager
+def changing_database() -> Iterator[Callable[[Work[Any]], Any]]:
+    """What calls its argument with a database that is migrated first where that is admitted.
 
-    Raises: SchemaTooOld, SchemaTooNew, Unreachable, EmbeddedError; whatever ``act`` raises.
+    Several calls in one block share an embedded server that was started for them, and may ask
+    a person in between.
+
+    Raises: SchemaTooOld, SchemaTooNew, Unreachable, EmbeddedError.
     """
-
-    async def prepare(database: Database) -> None:
-        from harvestd.service.app import prepare_database  # with HTTP and all: 0.3 s
-
-        await prepare_database(database)
-
-    return _on_database(prepare, act, makes=True)
+    settings = _quiet()
+    with reached(settings, own=False) as at:
+        yield lambda act: asyncio.run(_prepared(at.url, _migrate, act))
 
 
-def _on_database(
-    prepare: Callable[[Database], Awaitable[None]],
-    work: Callable[[Database], Awaitable[T]],
-    *,
-    makes: bool,
-) -> T:
-    async def both(url: str) -> T:
-        database = Database(url)
-        try:
-            await prepare(database)
-            return await work(database)
-        finally:
-            await database.close()
+def change_database(act: Work[T]) -> T:
+    """What ``act`` answers, in a ``changing_database`` of its own."""
+    with changing_database() as call:
+        answer: T = call(act)
+        return answer
 
+
+def _quiet() -> Settings:
     settings = command_settings()
     configure(settings)
-    with reached(settings, own=False, makes=makes) as at:
-        return asyncio.run(both(at.url))
+    return settings
+
+
+async def _prepared(url: str, prepare: Work[None], work: Work[T]) -> T:
+    database = Database(url)
+    try:
+        await prepare(database)
+        return await work(database)
+    finally:
+        await database.close()
+
+
+async def _see_schema(database: Database) -> None:
+    connection = await database.connect("status")
+    try:
+        await check_schema(connection)
+    finally:
+        await connection.close(timeout=2)
+
+
+async def _migrate(database: Database) -> None:
+    from harvestd.service.app import prepare_database  # HTTP and all: 0.3 s
+
+    await prepare_database(database)
 
 
 @contextmanager
@@ -134,7 +145,7 @@ def _signals_unwind(*, reload_ignored: bool) -> Iterator[None]:
         yield
     finally:
         for number, action in before.items():
-            signal.signal(number, action)
+            signal.signal(number, signal.SIG_DFL if action is None else action)
 
 
 def _ignore_signals() -> None:

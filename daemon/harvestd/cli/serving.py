@@ -52,7 +52,7 @@ def run_daemon(*, once: bool, as_json: bool) -> int:
             why="without it the daemon runs on and prints its log",
             next_step="harvestd run --once --json, or HARVESTD_LOG_FORMAT=json harvestd run",
         )
-    settings = load_settings(**(any_port() if once else {}))
+    settings = load_settings(None, **(any_port() if once else {}))
     configure(settings)
     with reached(settings, own=True) as at:
         if once:
@@ -204,7 +204,7 @@ async def _looking(
 def print_report(report: Sequence[RunReported]) -> None:
     """The table of a forced cycle."""
     print_rows(
-        ("tenant", "script", "status", "windows", "rows", "in all", "covered", "seconds"),
+        ("tenant", "script", "status", "windows", "rows", "covered", "seconds"),
         [
             (
                 run.tenant_id,
@@ -212,12 +212,12 @@ def print_report(report: Sequence[RunReported]) -> None:
                 "BLOCKED" if run.blocked_by else run.status,
                 run.windows,
                 run.rows_written,
-                run.rows_in_all,
                 span(run.covered_from, run.covered_to),
                 run.seconds,
             )
             for run in report
         ],
+        folded=("covered",),
     )
     if not report:
         note("no runs: no tenant has a configuration for a known data source")
@@ -272,4 +272,3 @@ def psql_command(embedded: EmbeddedServer) -> str:
 def _bundled_psql() -> Path | None:
     found = sorted(find_package().glob("pginstall*/bin/psql"), reverse=True)
     return found[0] if found else None
-

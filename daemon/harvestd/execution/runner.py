@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from harvestd.catalog.script import Script
-from harvestd.errors import HarvestdError, LeaseLost, ScriptTimedOut, Unreachable, Waits
+from harvestd.errors import DatabaseError, HarvestdError, LeaseLost, ScriptTimedOut, Waits
 from harvestd.execution.executor import Call, Executor
 from harvestd.execution.hands import Hand, Hands
 from harvestd.loading.facade import Db, rows_written_by
@@ -225,7 +225,7 @@ async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
         metrics.CLAIMS_LOST.inc()
         log.warning("run_lost", reason=ending.reason or "the fence has grown")
         await parts.claims.give_back([claim.run_no])
-    except Unreachable as error:
+    except DatabaseError as error:
         # The row stays ours and RUNNING; the next cycle finds it not in hand and gives it back.
         log.error("database_unreachable", code=error.code, reason="an attempt was not recorded")
 

@@ -13,7 +13,7 @@ from graphlib import TopologicalSorter
 
 from harvestd.catalog.graph import Graph
 from harvestd.catalog.snapshot import Catalog
-from harvestd.errors import Unreachable
+from harvestd.errors import DatabaseError
 from harvestd.execution.limits import Slots
 from harvestd.execution.runner import Parts, attempt_run
 from harvestd.observing.logs import get_logger
@@ -173,7 +173,7 @@ async def _attempt(
             outcome = await attempt_run(
                 parts, run.listed, script, turn.tenant.envs[name.source], source.plain_keys
             )
-    except Unreachable as error:
+    except DatabaseError as error:
         log.error("database_unreachable", code=error.code, reason="a run was not claimed")
         return False
     return outcome is Outcome.COMPLETED
@@ -182,7 +182,7 @@ async def _attempt(
 async def _say_blocked(parts: Parts, blocked: list[tuple[Listed, str, datetime | None]]) -> None:
     try:
         news = await parts.claims.mark_blocked(blocked)
-    except Unreachable as error:
+    except DatabaseError as error:
         log.error("database_unreachable", code=error.code, reason="blocked runs were not noted")
         return
     for listed, by, _ in blocked:

@@ -6,7 +6,7 @@ Nothing here talks to the database.  The facade asks for ``batches`` of the auth
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -278,7 +278,7 @@ def _converted(column: Column, rows: Sequence[Row]) -> list[object]:
 
 async def batches(
     rows: Iterable[object] | AsyncIterable[object], *, columns: Sequence[str] = ()
-) -> AsyncIterator[list[Row]]:
+) -> AsyncGenerator[list[Row], None]:
     """``rows`` in lists of at most BATCH_ROWS_MAX rows and about BATCH_BYTES_MAX bytes.
 
     A row is a mapping, a named tuple, or a tuple of the values of ``columns``.  Rows are copied,

@@ -51,6 +51,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "script checkpoint more often. Nothing is lost either way.",
         ),
         "http_listening": _event("info", "address", NOTHING),
+        "embedded_started": _event(
+            "info",
+            "psql password_file",
+            "Nothing: `psql` connects to the embedded PostgreSQL; its password is `harvestd` in "
+            "that file.",
+        ),
         "library_logged": _event(
             "warning or error",
             "logger message",

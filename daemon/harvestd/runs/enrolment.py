@@ -7,7 +7,7 @@ leave; at the start, hourly, and with a new catalog everything is compared.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,11 +24,14 @@ PAGE = 5_000
 
 @dataclass(slots=True)
 class Difference:
-    """How many rows were changed."""
+    """How many rows were changed, and which could not be."""
 
     enrolled: int = 0
     revived: int = 0
     retired: int = 0
+    locked: dict[int, str] = field(default_factory=dict)
+    """run_no → tenant of rows that an open transaction of their script holds: for a later cycle,
+    once whoever holds the run has cancelled it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Enrolment:
         self._line = database.line("planning")
         self._first_import = first_import
         self._mark: str | None = None
+        self._unfinished: set[str] = set()
         known = load_statements()
         self._read_clock = known["read_clock"]
         self._list_config_changes = known["list_config_changes"]
@@ -77,10 +81,11 @@ class Enrolment:
         if everything or self._mark is None:
             difference = await self._apply_all(scripts, clock)
             self._mark = clock.mark
+            self._unfinished = set(difference.locked.values())
             return difference
         row = await self._line.fetchrow(self._list_config_changes, self._mark)
         assert row is not None
-        changed: list[str | None] = row["tenant_ids"] or []
+        changed: list[str | None] = [*(row["tenant_ids"] or []), *self._unfinished]
         if None in changed:
             difference = await self._apply_all(scripts, clock)
         elif changed:
@@ -88,6 +93,7 @@ class Enrolment:
         else:
             difference = Difference()
         self._mark = row["mark"]
+        self._unfinished = set(difference.locked.values())
         return difference
 
     async def due_runs(self, began: datetime, forced_at: datetime) -> AsyncIterator[Any]:
@@ -117,7 +123,7 @@ class Enrolment:
                     pages[-1].append(row)
         for page in pages:
             await self._apply_page(page, scripts, clock, difference)
-        difference.retired = len(await self._line.fetch(self._retire_runs))
+        _count_retired(difference, await self._line.fetch(self._retire_runs))
         return difference
 
     async def _apply_to(
@@ -127,8 +133,7 @@ class Enrolment:
         rows = await self._line.fetch(self._find_missing_runs_of, *_names(scripts), tenant_ids)
         for start in range(0, len(rows), PAGE):
             await self._apply_page(rows[start : start + PAGE], scripts, clock, difference)
-        retired = await self._line.fetch(self._retire_runs_of, tenant_ids)
-        difference.retired = len(retired)
+        _count_retired(difference, await self._line.fetch(self._retire_runs_of, tenant_ids))
         await self._line.fetch(self._wake_runs_of, tenant_ids)
         return difference
 
@@ -169,6 +174,19 @@ class Enrolment:
                 [multirange([one.covered] if one.covered else []) for one in plan.go_on],
             )
             difference.revived += len(rows)
+            revived = {row["run_no"] for row in rows}
+            tenant_of = {row["run_no"]: row["tenant_id"] for row in page}
+            difference.locked |= {
+                one.run_no: tenant_of[one.run_no] for one in plan.go_on if one.run_no not in revived
+            }
+
+
+def _count_retired(difference: Difference, rows: Sequence[Any]) -> None:
+    for row in rows:
+        if row["retired"]:
+            difference.retired += 1
+        else:
+            difference.locked[row["run_no"]] = row["tenant_id"]
 
 
 def _names(scripts: Mapping[ScriptName, Script]) -> tuple[list[str], list[str]]:

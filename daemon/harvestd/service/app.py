@@ -185,6 +185,7 @@ class App:
             claims=self.claims,
             shapes=shapes,
             feeder=self.feeder,
+            give_up=lambda run_nos: self.hands.cancel(Outcome.LOST, run_nos),
         )
         await self.heartbeat.register()
         loops = [

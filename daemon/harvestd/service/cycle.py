@@ -42,6 +42,8 @@ class Cycle:
     claims: Claims
     shapes: Shapes
     feeder: Feeder
+    give_up: Callable[[Collection[int]], object]
+    """Cancels those of these runs that are in hand."""
     catalog: Catalog = EMPTY
     unusable: frozenset[str] = frozenset()
     """Data sources whose schema.sql was refused."""
@@ -158,6 +160,8 @@ class Cycle:
             log.info("runs_enrolled", runs=difference.enrolled + difference.revived)
         if difference.retired:
             log.info("runs_retired", runs=difference.retired)
+        if difference.locked:
+            self.give_up(difference.locked)
 
     async def _list_due(self, began: datetime, forced_at: datetime) -> list[DueTenant]:
         due: dict[str, DueTenant] = {}

@@ -109,7 +109,6 @@ class RunReported:
     windows: int
     rows_written: int
     seconds: float | None
-    rows_in_all: int
     covered_from: datetime | None
     covered_to: datetime | None
 

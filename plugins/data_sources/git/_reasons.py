@@ -27,7 +27,8 @@ _STRANGE_HOST = re.compile(r"Host key verification failed|REMOTE HOST IDENTIFICA
 _UNREACHABLE = re.compile(
     r"Could not resolve host|Couldn't connect|[Cc]onnection (refused|reset|timed out)"
     r"|timed out|Failed to connect|unexpectedly closed|early EOF|hung up|HTTP/2 stream"
-    r"|Operation too slow|No route to host|returned error: 5\d\d|returned error: 429"
+    r"|TLS connection|SSL_connect|[Oo]peration too slow|No route to host"
+    r"|returned error: (5\d\d|429)"
 )
 _OWNER = re.compile(r"dubious ownership")
 _TOO_LARGE = re.compile(r"died of signal 25|File too large")

@@ -3,7 +3,7 @@
 -- $1 since  timestamptz   the cycle's beginning
 -- -> tenant_id, data_source, script, status, blocked_by, reason, error,
 --    waits_until (of one that WAITS; null: for another configuration), windows, rows_written,
---    seconds (of the attempts since then), rows_in_all, covered_from, covered_to
+--    seconds (of the attempts since then), covered_from, covered_to
 SELECT run.tenant_id,
        run.data_source,
        run.script,
@@ -16,7 +16,6 @@ SELECT run.tenant_id,
        coalesce(sum(attempt.rows_written), 0)::bigint AS rows_written,
        CASE WHEN run.started_at >= $1::timestamptz AND run.replica_id IS NULL
             THEN extract(epoch FROM run.completed_at - run.started_at)::float8 END AS seconds,
-       run.rows_written AS rows_in_all,
        lower(run.covered) AS covered_from,
        upper(run.covered) AS covered_to
 FROM public.data_source_run AS run
@@ -25,7 +24,7 @@ LEFT JOIN harvestd.run_history AS attempt
 WHERE run.retired_at IS NULL
 GROUP BY run.run_no, run.tenant_id, run.data_source, run.script, run.status, run.blocked_by,
          run.reason, run.error, run.not_before, run.covered, run.started_at, run.completed_at,
-         run.replica_id, run.rows_written
+         run.replica_id
 ORDER BY (run.status IN ('FAILED', 'WAITING') OR run.blocked_by IS NOT NULL) DESC,
          run.tenant_id, run.data_source, run.script
 LIMIT 1000;

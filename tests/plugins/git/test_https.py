@@ -9,6 +9,7 @@ import base64
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -71,6 +72,7 @@ class Answer(SimpleHTTPRequestHandler):
         if self.server.moved_to:
             self.send_response(302)
             self.send_header("Location", self.server.moved_to + self.path)
+            self.send_header("Content-Length", "0")
             self.end_headers()
         elif shown != self.server.expected:
             self.send_response(401)
@@ -94,17 +96,21 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def host(upstream: Upstream) -> Iterator[Host]:
-    yield from serving(Host(upstream.path.parent, f"x-access-token:{TOKEN}"))
+    with serving(Host(upstream.path.parent, f"x-access-token:{TOKEN}")) as host:
+        yield host
 
 
+@contextmanager
 def serving(host: Host) -> Iterator[Host]:
     """Answer in a thread until the test is over."""
     thread = threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield host
-    host.shutdown()
-    thread.join()
-    host.server_close()
+    try:
+        yield host
+    finally:
+        host.shutdown()
+        thread.join()
+        host.server_close()
 
 
 def meant(
@@ -164,7 +170,7 @@ async def test_a_redirect_to_another_host_does_not_receive_the_token(
 ) -> None:
     cache = tmp_path / "cache"
     redirecting = Host(upstream.path.parent, "unused", moved_to=f"https://{host.address}")
-    for sender in serving(redirecting):
+    with serving(redirecting) as sender:
         repository, git = meant(f"https://{sender.address}/a.git", cache, host, TOKEN)
         with pytest.raises(Denied):
             await _mirror.open_mirror(repository, git, cache)

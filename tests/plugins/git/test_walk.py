@@ -345,10 +345,10 @@ async def test_a_chunk_ends_early_when_its_commits_are_large(
     ]
 
 
-async def test_thousands_of_tips_pass_through(upstream: Upstream, cache: Path) -> None:
+async def test_a_thousand_tips_pass_through_and_stay(upstream: Upstream, cache: Path) -> None:
     [root] = upstream.chain(1)
     stream = [b"feature done\n"]
-    for number in range(3000):
+    for number in range(1000):
         stream.append(
             b"commit refs/pull/%d/head\ncommitter C <c@x> %d +0000\ndata 2\np\n\nfrom %s\n\n"
             % (number, MONDAY + number, root.encode())
@@ -359,8 +359,8 @@ async def test_thousands_of_tips_pass_through(upstream: Upstream, cache: Path) -
 
     second = await walk(await open_mirror(upstream, cache), first.loaded)
 
-    assert (len(first.shas), len(first.heads)) == (3001, 3000)
-    assert (len(second.shas), len(second.heads)) == (1, 3001)
+    assert (len(first.shas), len(first.heads)) == (1001, 1000)
+    assert (len(second.shas), len(second.heads)) == (1, 1001)
 
 
 async def test_names_of_64_digits_load_like_any_other(tmp_path: Path, cache: Path) -> None:

@@ -1,0 +1,116 @@
+"""How far the demo's runs are, while they go on: bars on a terminal, a line a second elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from harvestd.cli.output import note
+from harvestd.execution.hands import Hand
+
+LINE_SECONDS = 1.0
+UNITS = {"git/commit": "commits", "git/repository": "repositories"}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far a tenant is: the script under way, units done of how many, rows of all scripts."""
+
+    tenant_id: str
+    script: str
+    done: int
+    total: int | None
+    rows: int
+
+    @property
+    def units(self) -> str:
+        """``120/834 commits``."""
+        unit = UNITS.get(self.script, "done")
+        return f"{self.done}/{self.total} {unit}" if self.total else f"{self.done} {unit}"
+
+    @property
+    def line(self) -> str:
+        """``acme  git/commit  120/834 commits  rows 121``."""
+        return f"{self.tenant_id}  {self.script}  {self.units}  rows {self.rows}"
+
+
+class Watch:
+    """What the hands hold, by tenant; those that ended are remembered with their rows."""
+
+    def __init__(self, hands: Callable[[], Iterable[Hand]]) -> None:
+        self._hands = hands
+        self._met: dict[str, dict[int, Hand]] = {}
+
+    def look(self) -> dict[str, Seen]:
+        """How far each tenant is: the script that began last, the rows of all."""
+        for hand in self._hands():
+            self._met.setdefault(hand.claim.key.tenant_id, {})[id(hand)] = hand
+        return {
+            tenant_id: Seen(
+                tenant_id,
+                str(last.claim.key.name),
+                last.done,
+                last.total,
+                sum(hand.count_rows() for hand in hands.values()),
+            )
+            for tenant_id, hands in self._met.items()
+            if (last := next(reversed(hands.values())))
+        }
+
+
+@contextmanager
+def showing(watch: Watch) -> Iterator[Callable[[], None]]:
+    """What is called often, and shows how far everything is; once more when the block ends."""
+    if sys.stderr.isatty():
+        with _bars(watch) as show:
+            yield show
+            show()
+    else:
+        lines = _Lines()
+        yield lambda: lines.tell(watch.look(), LINE_SECONDS)
+        lines.tell(watch.look(), 0)
+
+
+class _Lines:
+    """A line for each tenant, when there is something new and the last one is old enough."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, Seen]] = {}
+
+    def tell(self, seen: dict[str, Seen], seconds: float) -> None:
+        now = time.monotonic()
+        for tenant_id, one in seen.items():
+            at, before = self._told.get(tenant_id, (now - seconds, None))
+            if one != before and now - at >= seconds:
+                self._told[tenant_id] = (now, one)
+                note(one.line)
+
+
+@contextmanager
+def _bars(watch: Watch) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+    progress = Progress(
+        TextColumn("{task.fields[tenant]}  {task.fields[script]}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[units]}  rows {task.fields[rows]}"),
+        console=Console(stderr=True),
+        auto_refresh=False,  # no thread: the loop calls often enough
+    )
+    bars: dict[str, TaskID] = {}
+
+    def show() -> None:
+        for tenant_id, seen in watch.look().items():
+            fields: dict[str, Any] = {"script": seen.script, "units": seen.units, "rows": seen.rows}
+            if tenant_id not in bars:
+                bars[tenant_id] = progress.add_task("", tenant=tenant_id, **fields)
+            progress.update(bars[tenant_id], completed=seen.done, total=seen.total, **fields)
+        progress.refresh()
+
+    with progress:
+        yield show
