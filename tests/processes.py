@@ -62,8 +62,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def harvestd_run(**settings: object), **settings: object
-) -> AsyncIterator[Daemon]:
+async def harvestd_run(**settings: object) -> AsyncIterator[Daemon]:
     """`harvestd run` with these settings; killed at the end if it still lives."""
     defaults: dict[str, object] = {
         "http_address": "127.0.0.1:0",
