@@ -132,7 +132,7 @@ async def test_a_removed_configuration_cancels_the_run_under_way_within_a_heartb
 
         async def retired() -> bool:
             row = await the_run(database_url)
-            return row["retired_at"] is not None
+            return bool(row["retired_at"])
 
         await wait_until(retired, "the run is retired once its transaction is gone")
         assert await daemon.stop() == 0
