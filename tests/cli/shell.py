@@ -210,7 +210,7 @@ def terminal(*arguments: str, settings: Mapping[str, str]) -> Iterator[Terminal]
     pid, descriptor = pty.fork()
     if pid == 0:  # the child: nothing but exec, since the parent has threads
         os.chdir(CHECKOUT)
-        os.execve(line[0], line, more)
+        os.execve(line[0], line, more)  # noqa: S606 - on purpose without a shell
     screen = Terminal(pid, descriptor)
     try:
         yield screen

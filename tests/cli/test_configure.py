@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -239,7 +238,7 @@ async def test_at_a_terminal_disabling_a_source_is_asked_about(
 
 
 async def test_the_applications_own_tenant_table_is_explained_when_it_wants_more(
-    database_url: str, tmp_path: Path
+    database_url: str,
 ) -> None:
     await query(database_url, "ALTER TABLE tenant ADD COLUMN plan text NOT NULL")
     done = await harvestd("tenant", "add", "acme", url=database_url)

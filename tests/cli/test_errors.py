@@ -14,6 +14,10 @@ import pytest
 from tests.builders import query
 from tests.cli.shell import CHECKOUT, command, environment, harvestd
 
+COMMANDS = (
+    *("run", "demo", "migrate", "status", "trigger", "reset", "sql"),
+    *("tenant add", "tenant list", "config set", "config list", "config unset"),
+)
 NOBODY = "postgresql://harvestd:canary-password-77@127.0.0.1:{port}/harvestd"
 
 
@@ -66,7 +70,7 @@ async def test_a_wrong_password_is_exit_code_three_and_not_repeated(database_url
     ("arguments", "settings", "said"),
     [
         (["statsu"], {}, 'Did you mean "status"?'),
-        (["status", "--jsn"], {}, '"--json"'),
+        (["status", "--jsn"], {}, "Did you mean --json?"),
         (["tenant"], {"DATA_DIRR": "/x"}, None),
         (["status"], {"DATA_DIRR": "/x"}, "did you mean HARVESTD_DATA_DIR?"),
         (["status"], {"DATABASE_URL": ""}, "HARVESTD_DATABASE_URL"),
@@ -99,7 +103,7 @@ async def test_reading_where_nothing_was_ever_started_makes_nothing(tmp_path: Pa
     assert not folder.exists()
 
 
-async def test_a_mistake_of_harvestd_shows_no_text_of_the_exception(tmp_path: Path) -> None:
+def test_a_mistake_of_harvestd_shows_no_text_of_the_exception() -> None:
     program = (
         "import sys; from harvestd.cli import main, operate;"
         "operate.show_status = lambda *a, **k: {}['canary-in-an-exception'];"

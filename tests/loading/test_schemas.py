@@ -795,6 +795,12 @@ async def test_a_syntax_error_is_told_on_its_own_line(wall: Wall) -> None:
     assert refused.line == 3
 
 
+async def test_a_schema_made_in_other_words_is_refused_with_those_that_work(wall: Wall) -> None:
+    refused = await wall.refusal("CREATE SCHEMA shop")
+
+    assert "CREATE SCHEMA IF NOT EXISTS shop" in refused.next_step
+
+
 async def test_no_value_of_a_row_is_quoted(wall: Wall) -> None:
     await wall.apply("CREATE TABLE IF NOT EXISTS shop.a (tenant_id text, word text)")
     await wall.daemon.execute("INSERT INTO shop.a VALUES ('acme', 'confidential')")

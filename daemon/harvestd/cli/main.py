@@ -29,7 +29,6 @@ DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED = 128 + signal.SIGINT
 # No such database, or not with this user and password.
 NO_ENTRY = ("3D", "28")
-HELP = "-h"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +101,7 @@ def _code(error: HarvestdError) -> int:
 
 def _usage(error: CycloptsError, given: Sequence[str]) -> UsageError:
     """The command line's mistake in our three lines; a value given as an argument stays unsaid."""
-    if given[:2] == ["config", "set"]:
+    if {"config", "set"} <= set(given):
         return UsageError(
             "config set takes TENANT SOURCE KEY, and the value from standard input",
             why="an argument is seen by everybody who lists processes, and kept by the shell; "

@@ -60,7 +60,7 @@ GUARD_STATES = ("HD001", "HD003")
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
 DATA_EXCEPTION = "22"  # the class whose messages quote values
-AGAIN = "correct it: it is tried again once the file has changed; the tables are as they were"
+AGAIN = "correct it: it is tried again at the next tick; the tables are as they were"
 
 
 async def apply_source_schema(
@@ -254,6 +254,8 @@ def _failed(source: str, error: BaseException, statement: DdlStatement | None) -
     elif sqlstate == LOCK_NOT_AVAILABLE:
         why = f"a table was in use for {LOCK_SECONDS} s and more{where}"
         next_step = "nothing to do if it passes: it is tried again at the next tick"
+    elif statement is not None and statement.tokens[:2] == ("CREATE", "SCHEMA"):
+        next_step = f"leave it out, or write CREATE SCHEMA IF NOT EXISTS {source}: it is there"
     elif sqlstate == QUERY_CANCELED:
         why = f"it took more than {STATEMENT_SECONDS} s, or was cancelled{where}"
     return _refused(source, what, why=why, next_step=next_step, line=line)

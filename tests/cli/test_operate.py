@@ -1,0 +1,324 @@
+"""Looking at runs and changing what they do: status, trigger, reset, sql, migrate."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from harvestd.database.pool import Database
+from harvestd.service.acts import Acts, take_over_embedded
+from harvestd.terms import Outcome
+from tests.builders import LEASE, TICK, a_replica, a_run, a_tenant, an_ending, query, silence
+from tests.cli.shell import harvestd, terminal
+from tests.daemons import SIMPLE, cycle, running_app
+
+SEEN = """
+    SELECT data_source || '/' || script AS name, status::text, covered = '{}' AS empty,
+           last_fetched_data_date AS watermark, due_at <= now() AS due, not_before::text, fence,
+           failures, replica_id IS NOT NULL AS held
+    FROM data_source_run ORDER BY 1
+"""
+WAITING = """
+    UPDATE data_source_run
+    SET fence = 3, status = 'WAITING', failures = 2, due_at = now() + interval '1 day',
+        not_before = now() + interval '1 day', reason = 'rate limit',
+        covered = '{[2026-01-01,2026-02-01)}', last_fetched_data_date = '2026-02-01'
+"""
+BOOKMARKS = """
+    INSERT INTO harvestd.bookmark (tenant_id, data_source, script, name, value)
+    SELECT 'acme', 'git', script, 'heads', '1' FROM unnest(ARRAY['commit', 'repository']) script
+"""
+
+
+async def test_status_tells_the_whole_in_numbers_and_names_the_reader(database_url: str) -> None:
+    await a_tenant(database_url, "acme", {"git": {"KEY": "v"}})
+    await a_run(database_url, "acme/git/commit", days=2)
+    json = (await harvestd("status", "--json", url=database_url)).json
+    text = await harvestd("status", url=database_url)
+
+    assert json["overview"]["runs"] == json["overview"]["pending"] == 1
+    assert json["overview"]["lag_seconds"] == pytest.approx(2 * 86400, abs=60)
+    assert json["tenants"][0]["sources"] == ["git"]
+    assert json["replicas"] == []
+    roles = await query(database_url, "SELECT FROM pg_roles WHERE rolname = $1", json["reader"])
+    assert len(roles) == 1
+    assert json["reader"] in text.out
+    assert "none is running" in text.out
+    assert text.err == ""
+
+
+async def test_status_of_a_tenant_says_why_each_run_does_not_go_on(database_url: str) -> None:
+    await a_tenant(database_url, "acme")
+    for script, change in {
+        "blocked": "blocked_by = 'git/repository'",
+        "failed": "status = 'FAILED', error = 'ValueError: no such page', fence = 1",
+        "retired": "retired_at = now()",
+        "waiting": "status = 'WAITING', reason = 'rate limit', not_before = '2126-01-01'",
+    }.items():
+        await a_run(database_url, f"acme/git/{script}")
+        changed = f"UPDATE data_source_run SET {change} WHERE script = $1"
+        await query(database_url, changed, script)
+    text = (await harvestd("status", "acme", url=database_url)).out
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("git/")}
+    runs = (await harvestd("status", "acme", "--json", url=database_url)).json["runs"]
+
+    assert "needs git/repository" in lines["git/blocked"]
+    assert "ValueError: no such page (again now)" in lines["git/failed"]
+    assert "its configuration is gone" in lines["git/retired"]
+    assert "rate limit (until 2126-01-01 00:00)" in lines["git/waiting"]
+    assert [run["script"] for run in runs] == ["blocked", "failed", "retired", "waiting"]
+    assert runs[3]["waits_until"] == "2126-01-01T00:00:00Z"
+
+
+async def test_status_says_when_the_runs_of_a_silent_replica_are_free(
+    database: Database, database_url: str
+) -> None:
+    await a_tenant(database_url, "acme")
+    heartbeat = await a_replica(database)
+    await a_run(database_url, "acme/git/commit")
+    await query(
+        database_url,
+        "UPDATE data_source_run SET status = 'RUNNING', fence = 1, replica_id = $1",
+        heartbeat.replica_id,
+    )
+    well = await harvestd("status", "acme", url=database_url)
+    await query(
+        database_url, "UPDATE harvestd.replica SET heartbeat_at = now() - interval '18 seconds'"
+    )
+    quiet = await harvestd("status", "acme", url=database_url)
+    await silence(database_url, heartbeat.replica_id)
+    gone = await harvestd("status", url=database_url)
+
+    assert "held by" in well.out
+    assert "free in" not in well.out
+    assert "its runs are free in 1" in quiet.out
+    assert "the next replica that runs takes its runs" in gone.out
+
+
+async def test_a_trigger_without_a_tenant_asks_every_replica_for_a_forced_cycle(
+    database_url: str,
+) -> None:
+    done = await harvestd("trigger", "--json", url=database_url)
+    rows = await query(
+        database_url,
+        "SELECT forced_at > now() - interval '1 minute' AS asked FROM harvestd.installation",
+    )
+
+    assert done.json == {"tenant_id": None, "due": [], "under_way": []}
+    assert rows[0]["asked"]
+    assert "no replica is running" in done.err
+
+
+async def test_a_trigger_makes_only_the_named_runs_due_and_leaves_a_held_one_alone(
+    database: Database, database_url: str
+) -> None:
+    await a_tenant(database_url, "acme")
+    for script in ("commit", "held", "repository"):
+        await a_run(database_url, f"acme/git/{script}")
+    await query(database_url, WAITING)
+    heartbeat = await a_replica(database)
+    held = "UPDATE data_source_run SET status = 'RUNNING', replica_id = $1 WHERE script = 'held'"
+    await query(database_url, held, heartbeat.replica_id)
+    one = await harvestd(
+        "trigger", "acme", "--source", "git", "--script", "commit", url=database_url
+    )
+    after_one = {row["name"]: row for row in await query(database_url, SEEN)}
+    whole = await harvestd("trigger", "acme", "--json", url=database_url)
+    after_all = {row["name"]: row for row in await query(database_url, SEEN)}
+
+    assert one.code == 0
+    assert after_one["git/commit"]["due"]
+    assert after_one["git/commit"]["not_before"] == "-infinity"
+    assert not after_one["git/repository"]["due"]
+    assert whole.json["due"] == ["git/commit", "git/repository"]
+    assert whole.json["under_way"] == ["git/held"]
+    assert after_all["git/repository"]["due"]
+    assert after_all["git/held"]["fence"] == 3
+    assert not after_all["git/held"]["due"]
+    assert not any(row["empty"] for row in after_all.values())
+
+
+async def test_a_reset_forgets_ledger_and_bookmarks_of_the_named_runs_only(
+    database_url: str,
+) -> None:
+    await a_tenant(database_url, "acme")
+    for script in ("commit", "repository"):
+        await a_run(database_url, f"acme/git/{script}")
+    await query(database_url, WAITING)
+    await query(database_url, BOOKMARKS)
+    done = await harvestd(
+        *("reset", "acme", "--source", "git", "--script", "commit", "--yes", "--json"),
+        url=database_url,
+    )
+    commit, repository = await query(database_url, SEEN)
+    kept = await query(database_url, "SELECT script FROM harvestd.bookmark")
+
+    assert done.json == {"tenant_id": "acme", "reset": ["git/commit"]}
+    assert (commit["empty"], commit["watermark"], commit["due"]) == (True, None, True)
+    assert (commit["failures"], commit["not_before"], commit["fence"]) == (0, "-infinity", 3)
+    assert commit["status"] == "WAITING"  # docs/states.md: never the status
+    assert (repository["empty"], repository["failures"]) == (False, 2)
+    assert kept == [{"script": "repository"}]
+
+
+async def test_a_reset_of_a_date_that_was_set_by_hand_meets_its_trigger_without_harm(
+    database_url: str,
+) -> None:
+    await a_tenant(database_url, "acme")
+    await a_run(database_url, "acme/git/commit")
+    await query(database_url, BOOKMARKS)
+    await query(
+        database_url,
+        "UPDATE data_source_run SET last_fetched_data_date = origin, covered = '{}'",
+    )
+    done = await harvestd("reset", "acme", "--yes", url=database_url)
+    (run,) = await query(database_url, SEEN)
+
+    assert done.code == 0
+    assert (run["watermark"], run["empty"]) == (None, True)
+    assert await query(database_url, "SELECT name FROM harvestd.bookmark") == []
+
+
+@pytest.mark.parametrize(("answer", "code", "empty"), [("n\n", 2, False), ("yes\n", 0, True)])
+async def test_a_reset_asks_at_a_terminal_and_does_what_the_person_says(
+    database_url: str, answer: str, code: int, empty: bool
+) -> None:
+    await a_tenant(database_url, "acme")
+    await a_run(database_url, "acme/git/commit")
+    await query(database_url, WAITING)
+    with terminal("reset", "acme", settings={"DATABASE_URL": database_url}) as screen:
+        await screen.until("[y/N]")
+        screen.type(answer)
+        ended = await screen.ended()
+    (run,) = await query(database_url, SEEN)
+
+    assert (ended, run["empty"]) == (code, empty)
+
+
+async def test_a_reset_without_a_terminal_needs_yes_and_changes_nothing(database_url: str) -> None:
+    await a_tenant(database_url, "acme")
+    await a_run(database_url, "acme/git/commit")
+    await query(database_url, WAITING)
+    done = await harvestd("reset", "acme", url=database_url, given="y\n")
+    (run,) = await query(database_url, SEEN)
+
+    assert done.code == 2
+    assert "--yes" in done.err
+    assert not run["empty"]
+
+
+async def test_a_run_that_is_reset_under_way_is_given_up_and_reads_all_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "v"}})
+    gate = """
+    import asyncio
+    from datetime import timedelta
+    from pathlib import Path
+    import_window_duration = timedelta(days=30)
+    async def run(env, db, tenant_id, start_date, end_date):
+        async with db.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO event (script, from_at, to_at) VALUES ('gate', $1, $2)",
+                start_date, end_date)
+        here = Path(__file__).parent
+        if not (here / "open").exists() and (here / "closed").exists():
+            (here / "waits").touch()
+            await asyncio.sleep(600)
+    """
+    plugins = {"probe/gate.py": gate, "probe/free.py": SIMPLE}
+    async with running_app(database_url, tmp_path, plugins, lease_seconds=3.0) as app:
+        await cycle(app)
+        folder = tmp_path / "plugins" / "probe"
+        (folder / "closed").touch()
+        app.wanted.ask("the test", forced=True)
+        async with asyncio.timeout(20):
+            while not (folder / "waits").exists():
+                await asyncio.sleep(0.02)
+        database = Database(database_url)
+        reset = await Acts(database).reset("acme", "probe", "gate")
+        (folder / "open").touch()
+        async with asyncio.timeout(20):
+            while (await _run(database_url, "gate"))["status"] != "COMPLETED":
+                await asyncio.sleep(0.02)
+        await database.close()
+    events = await query(
+        database_url, "SELECT from_at FROM probe.event WHERE script = 'gate' ORDER BY 1 LIMIT 2"
+    )
+    history = await query(
+        database_url, "SELECT outcome FROM harvestd.run_history WHERE script = 'gate'"
+    )
+
+    assert [one.held for one in reset] == [True]
+    # the first window of the origin was read twice: before the reset and after it
+    assert events[0]["from_at"] == events[1]["from_at"]
+    assert not (await _run(database_url, "gate"))["empty"]
+    assert {row["outcome"] for row in history} == {"completed"}
+
+
+async def _run(url: str, script: str) -> dict[str, object]:
+    return next(row for row in await query(url, SEEN) if row["name"] == f"probe/{script}")
+
+
+async def test_what_a_killed_owner_held_is_free_at_once_for_the_next(
+    database: Database, database_url: str
+) -> None:
+    heartbeat = await a_replica(database)
+    await a_run(database_url, "acme/git/commit")
+    await query(
+        database_url,
+        "UPDATE data_source_run SET status = 'RUNNING', fence = 1, replica_id = $1",
+        heartbeat.replica_id,
+    )
+    freed = await take_over_embedded(database, lease=LEASE, tick=TICK)
+    (run,) = await query(database_url, SEEN)
+
+    assert freed == 1
+    assert (run["held"], run["status"], run["fence"], run["due"]) == (False, "PENDING", 2, True)
+    assert not (await heartbeat.beat({})).alive
+    assert an_ending(Outcome.COMPLETED).matters is False
+
+
+async def test_sql_reads_what_the_reader_may_and_nothing_else(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "canary-value-in-config"}})
+    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
+        await cycle(app)
+    counting = "SELECT tenant_id, count(*) AS n, min(from_at) AS first FROM probe.event GROUP BY 1"
+    rows = await harvestd("sql", counting, "--json", url=database_url)
+    table = await harvestd("sql", counting, url=database_url)
+    many = await harvestd("sql", "SELECT generate_series(1, 1500)", "--json", url=database_url)
+    config = await harvestd("sql", "TABLE public.tenant_data_source_config", url=database_url)
+    write = await harvestd("sql", "DELETE FROM probe.event", url=database_url)
+    mistake = await harvestd("sql", "SELECT * FROM probe.evnt", url=database_url)
+    members = await query(
+        database_url,
+        "SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles u "
+        "ON u.oid = m.member WHERE u.rolname = 'app' AND r.rolname LIKE '%_reader' "
+        "AND NOT m.admin_option",
+    )
+
+    assert rows.json["columns"] == ["tenant_id", "n", "first"]
+    assert rows.json["rows"][0][:2] == ["acme", 90]
+    assert "acme" in table.out
+    assert (len(many.json["rows"]), many.json["cut"]) == (1000, True)
+    assert config.code == write.code == mistake.code == 1
+    assert "permission denied" in config.err
+    assert "canary-value-in-config" not in config.out + config.err
+    assert 'relation "probe.evnt" does not exist' in mistake.err
+    assert members == []
+
+
+async def test_migrate_says_what_it_did_and_may_be_repeated(empty_database: str) -> None:
+    first = await harvestd("migrate", url=empty_database)
+    again = await harvestd("migrate", url=empty_database)
+    tables = await query(empty_database, "SELECT to_regclass('git.commit') IS NOT NULL AS there")
+
+    assert first.code == again.code == 0
+    assert "applied git/schema.sql" in first.out
+    assert "applied 0004" in first.out
+    assert again.out == "the database is up to date\n"
+    assert tables == [{"there": True}]
