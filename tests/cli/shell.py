@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,14 +141,19 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(*arguments: str, settings: Mapping[str, str]) -> AsyncIterator[Talk]:
-    """A command under way, killed at the end if it is still there."""
+async def talking(
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    program: Sequence[str] | None = None,
+) -> AsyncIterator[Talk]:
+    """``harvestd ARGUMENTS`` or another ``program`` under way, killed if it is still there."""
+    more = {f"HARVESTD_{name}": value for name, value in (settings or {}).items()}
     process = await asyncio.create_subprocess_exec(
-        *command(*arguments),
+        *(program or command(*arguments)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment(**{f"HARVESTD_{name}": value for name, value in settings.items()}),
+        env=environment(**more),
         cwd=CHECKOUT,
     )
     try:

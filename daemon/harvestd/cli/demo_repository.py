@@ -66,7 +66,7 @@ def _asked_for(wanted: Path) -> Path:
         raise Unknown(
             f"the path {str(found)!r} cannot be kept as a configuration",
             why="it is not UTF-8, or holds control characters",
-            next_step="name a repository in another folder",
+            next_step="name one in another folder: make demo REPO=/path/to/clone",
         )
     return found
 

@@ -144,7 +144,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         "database_back": _event("info", "", NOTHING),
         "migration_applied": _event("info", "migration", NOTHING),
-        "schema_applied": _event("info", "", NOTHING),
+        "schema_applied": _event("info", "seconds", NOTHING),
         "schema_refused": _event(
             "error",
             "code what",

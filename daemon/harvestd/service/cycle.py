@@ -28,6 +28,7 @@ from harvestd.runs.enrolment import Enrolment
 log = get_logger()
 
 FULL_COMPARISON_SECONDS = 3600.0
+REFUSED_AGAIN_SECONDS = 300.0
 NEVER = datetime(1, 1, 3, tzinfo=UTC)
 
 
@@ -49,7 +50,7 @@ class Cycle:
     """Data sources whose schema.sql was refused."""
     compared_at: float | None = None
     forced_at: datetime = NEVER
-    _refused: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
     _applied: set[tuple[str, str]] = field(default_factory=set)
 
     async def run(self, in_hand: Callable[[], Collection[int]], *, forced: bool) -> datetime:
@@ -60,7 +61,7 @@ class Cycle:
         """
         started = time.perf_counter()
         catalog_changed = await self._refresh_catalog()
-        await self._apply_schemas()
+        await self._apply_schemas(again=forced)
         await self._apply_difference(everything=catalog_changed)
         clock = await self.enrolment.read_clock()
         await self.claims.give_back_strays(in_hand)
@@ -110,20 +111,29 @@ class Cycle:
         )
         return True
 
-    async def _apply_schemas(self) -> None:
+    async def _apply_schemas(self, *, again: bool) -> None:
         unusable = set()
         for source in self.catalog.sources.values():
-            if not await self._apply_schema(source):
+            if not await self._apply_schema(source, again=again):
                 unusable.add(source.name)
         self.unusable = frozenset(unusable)
 
-    async def _apply_schema(self, source: Source) -> bool:
-        """Whether the source's tables are there and finished."""
+    async def _apply_schema(self, source: Source, *, again: bool) -> bool:
+        """Whether the source's tables are there and finished.
+
+        A file that was refused is tried ``again`` when asked for, or after a while, or changed:
+        one that runs into its time limit must not stall every cycle.
+        """
         if source.schema_sql is None or source.schema_hash is None:
             return True
         wanted = (source.name, source.schema_hash)
         if wanted in self._applied:
             return True
+        content, refused_at = self._refused.get(source.name, ("", 0.0))
+        recently = time.monotonic() - refused_at < REFUSED_AGAIN_SECONDS
+        if content == source.schema_hash and recently and not again:
+            return False
+        began = time.monotonic()
         try:
             applied = await apply_source_schema(
                 self.database,
@@ -135,16 +145,16 @@ class Cycle:
         except Unreachable:
             raise
         except HarvestdError as error:
-            told = (source.schema_hash, str(error))
-            if self._refused.get(source.name) != told:
-                self._refused[source.name] = told
-                log.error("schema_refused", source=source.name, code=error.code, what=str(error))
+            self._refused[source.name] = (source.schema_hash, time.monotonic())
+            log.error("schema_refused", source=source.name, code=error.code, what=str(error))
             return False
         self._refused.pop(source.name, None)
         self._applied.add(wanted)
         if applied:
             self.shapes.forget()
-            log.info("schema_applied", source=source.name)
+            log.info(
+                "schema_applied", source=source.name, seconds=round(time.monotonic() - began, 3)
+            )
         return True
 
     async def _apply_difference(self, *, everything: bool) -> None:

@@ -1,0 +1,137 @@
+"""Which repository the demo collects, and the one that it makes when there is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harvestd.cli.demo_repository import (
+    choose_repository,
+    find_repository,
+    has_commit,
+    seed_repository,
+)
+from harvestd.cli.output import Unknown
+from harvestd.errors import HarvestdError
+
+
+def git(*arguments: str, cwd: Path, given: str = "") -> str:
+    """What git says, for a person called Ada."""
+    name = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "safe.directory=*")
+    done = subprocess.run(
+        ["git", *name, *arguments],
+        cwd=cwd,
+        input=given,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def a_repository(folder: Path) -> Path:
+    folder.mkdir()
+    git("init", "--quiet", cwd=folder)
+    git("commit", "--quiet", "--allow-empty", "--message", "first", cwd=folder)
+    return folder
+
+
+def test_the_seeded_repository_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    heads = set()
+    for name in ("one", "the other"):
+        folder = seed_repository(tmp_path / name / "repository")
+        heads.add(git("rev-parse", "HEAD", cwd=folder))
+    log = git("log", "--format=%an|%ad", "--date=short", cwd=folder).splitlines()
+
+    assert len(heads) == 1
+    assert len(log) == 60
+    assert len({line.partition("|")[0] for line in log}) == 3
+    assert (log[-1][-10:], log[0][-10:]) == ("2026-01-05", "2026-02-14")
+    assert git("status", "--porcelain", cwd=folder) == ""
+
+
+def test_a_seeded_repository_is_kept_and_a_half_made_one_made_anew(tmp_path: Path) -> None:
+    folder = seed_repository(tmp_path / "repository")
+    head = git("rev-parse", "HEAD", cwd=folder)
+    (folder / "mine.txt").write_text("kept")
+    seed_repository(folder)
+    kept = (folder / "mine.txt").exists()
+    half = tmp_path / "half"
+    half.mkdir()
+    git("init", "--quiet", cwd=half)
+    (tmp_path / "half.making").mkdir()
+    seed_repository(half)
+
+    assert kept
+    assert git("rev-parse", "HEAD", cwd=half) == head
+
+
+def test_a_repository_is_found_from_a_folder_below_it_and_when_it_is_bare(tmp_path: Path) -> None:
+    repository = a_repository(tmp_path / "a clone")
+    below = repository / "src" / "deep"
+    below.mkdir(parents=True)
+    git("clone", "--quiet", "--bare", str(repository), str(tmp_path / "bare"), cwd=tmp_path)
+
+    assert find_repository(below) == repository
+    assert find_repository(tmp_path / "bare") == tmp_path / "bare"
+    assert choose_repository(below, tmp_path / "data") == repository
+
+
+def test_the_repository_around_the_current_folder_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = a_repository(tmp_path / "mine")
+    monkeypatch.chdir(repository)
+    # What points git elsewhere is no business of the demo's.
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+
+    assert choose_repository(None, tmp_path / "data") == repository
+
+
+def test_outside_a_checkout_a_repository_is_seeded_in_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "site-packages" / "harvestd"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr("harvestd.__file__", str(elsewhere / "__init__.py"))
+    chosen = choose_repository(None, tmp_path / "data")
+
+    assert chosen == tmp_path / "data" / "repository"
+    assert has_commit(chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("missing", "does not exist"),
+        ("plain", "is not a git repository"),
+        ("file", "is not a git repository"),
+        ("unborn", "has no commit"),
+        (os.fsdecode(b"caf\xe9"), "cannot be kept"),
+    ],
+)
+def test_what_was_asked_for_and_is_no_repository_is_refused(
+    tmp_path: Path, name: str, what: str
+) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "unborn").mkdir()
+    git("init", "--quiet", cwd=tmp_path / "unborn")
+    a_repository(tmp_path / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(Unknown, match=what) as refused:
+        choose_repository(tmp_path / name, tmp_path / "data")
+
+    assert "make demo REPO=" in refused.value.next_step
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_git_the_next_step_is_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HarvestdError, match="git is not installed"):
+        choose_repository(None, tmp_path)
