@@ -12,6 +12,7 @@ from harvestd.service.acts import Acts, take_over_embedded
 from tests.builders import LEASE, TICK, a_replica, a_run, a_tenant, query, silence
 from tests.cli.shell import harvestd, terminal
 from tests.daemons import SIMPLE, cycle, running_app
+from tests.processes import wait_until
 
 SEEN = """
     SELECT data_source || '/' || script AS name, status::text, covered = '{}' AS empty,
@@ -233,15 +234,11 @@ async def test_a_run_that_is_reset_under_way_is_given_up_and_reads_all_again(
         folder = tmp_path / "plugins" / "probe"
         (folder / "closed").touch()
         app.wanted.ask("the test", forced=True)
-        async with asyncio.timeout(20):
-            while not (folder / "waits").exists():
-                await asyncio.sleep(0.02)
+        await wait_until(lambda: exists(folder / "waits"), "the script hangs")
         database = Database(database_url)
         reset = await Acts(database).reset("acme", "probe", "gate")
         (folder / "open").touch()
-        async with asyncio.timeout(20):
-            while (await _run(database_url, "gate"))["status"] != "COMPLETED":
-                await asyncio.sleep(0.02)
+        await wait_until(lambda: completed(database_url, "gate"), "all is read again")
         await database.close()
     events = await query(
         database_url, "SELECT from_at FROM probe.event WHERE script = 'gate' ORDER BY 1 LIMIT 2"
@@ -255,6 +252,39 @@ async def test_a_run_that_is_reset_under_way_is_given_up_and_reads_all_again(
     assert events[0]["from_at"] == events[1]["from_at"]
     assert not (await _run(database_url, "gate"))["empty"]
     assert {row["outcome"] for row in history} == {"completed"}
+
+
+async def test_a_trigger_reaches_a_living_replica_within_its_next_heartbeat(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "v"}})
+    plugins = {"probe/one.py": SIMPLE, "probe/two.py": SIMPLE}
+    async with running_app(database_url, tmp_path, plugins, lease_seconds=3.0) as app:
+        await cycle(app)
+        far = "UPDATE data_source_run SET due_at = now() + interval '1 day'"
+        await query(database_url, far)
+        named = await harvestd(*("trigger", "acme", "--script", "one", "--json"), url=database_url)
+        await wait_until(lambda: started(database_url, "one", 2), "the named run started")
+        two_left_alone = await started(database_url, "two", 1)
+        await query(database_url, far)
+        await harvestd("trigger", url=database_url)
+        await wait_until(lambda: started(database_url, "one", 3), "both ran")
+        await wait_until(lambda: started(database_url, "two", 2), "both ran")
+
+    assert named.json["due"] == ["probe/one"]
+    assert two_left_alone
+
+
+async def started(url: str, script: str, times: int) -> bool:
+    return (await _run(url, script))["fence"] == times
+
+
+async def completed(url: str, script: str) -> bool:
+    return (await _run(url, script))["status"] == "COMPLETED"
+
+
+async def exists(path: Path) -> bool:
+    return await asyncio.to_thread(path.exists)
 
 
 async def _run(url: str, script: str) -> dict[str, object]:

@@ -99,12 +99,13 @@ def test_without_a_terminal_there_is_a_line_a_second_at_most_and_a_last_one(
 ) -> None:
     attempt = Attempt("acme/git/commit")
     with showing(Watch(lambda: [attempt.hand])) as show:
+        show()
         for done in range(100):
             attempt.move(done, 100, rows=done)
             show()
         attempt.move(100, 100, rows=100)
     lines = capsys.readouterr().err.splitlines()
 
-    assert lines[0] == "acme  git/commit  0/100 commits  rows 0"
+    assert lines[0] == "acme  git/commit  rows 0"
     assert lines[-1] == "acme  git/commit  100/100 commits  rows 100"
     assert len(lines) <= 3

@@ -12,6 +12,7 @@ from harvestd.errors import LeaseLost
 from harvestd.runs.claims import Claim, Claims, Listed, Refusal
 from harvestd.terms import Outcome, Window
 from tests.builders import a_replica, a_run, an_ending, query
+from tests.processes import wait_until
 
 
 async def a_claimer(database: Database) -> Claims:
@@ -158,11 +159,20 @@ async def test_a_locked_row_delays_no_other_record(database: Database, database_
             "SELECT FROM public.data_source_run WHERE run_no = $1 FOR UPDATE", first.run_no
         )
         waiting = asyncio.create_task(claims.record(first, an_ending()))
-        # The free one is recorded while the lock is held, or this would hang.
+        await until_somebody_waits_for_a_lock(database_url)
         async with asyncio.timeout(5):
-            while (await status_of(database_url, second.run_no))["status"] != "COMPLETED":
-                await claims.record(second, an_ending())
+            assert await claims.record(second, an_ending())
+        assert not waiting.done()
     assert await waiting
+
+
+async def until_somebody_waits_for_a_lock(url: str) -> None:
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    async def waiting() -> bool:
+        return bool(await query(url, waits))
+
+    await wait_until(waiting, "a statement that waits for a lock")
 
 
 async def test_what_the_database_holds_for_us_and_we_do_not_is_a_stray(

@@ -13,7 +13,8 @@ from harvestd.cli.output import note
 from harvestd.execution.hands import Hand
 
 LINE_SECONDS = 1.0
-UNITS = {"git/commit": "commits", "git/repository": "repositories"}
+UNIT = {"git/commit": "commits"}
+"""What a script counts, where its name says too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,16 @@ class Seen:
 
     @property
     def units(self) -> str:
-        """``120/834 commits``."""
-        unit = UNITS.get(self.script, "done")
-        return f"{self.done}/{self.total} {unit}" if self.total else f"{self.done} {unit}"
+        """``120/834 commits``; empty for a script that does not say."""
+        if not self.total:
+            return f"{self.done} {UNIT.get(self.script, 'done')}" if self.done else ""
+        return f"{self.done}/{self.total} {UNIT.get(self.script, 'done')}"
 
     @property
     def line(self) -> str:
         """``acme  git/commit  120/834 commits  rows 121``."""
-        return f"{self.tenant_id}  {self.script}  {self.units}  rows {self.rows}"
+        parts = (self.tenant_id, self.script, self.units, f"rows {self.rows}")
+        return "  ".join(part for part in parts if part)
 
 
 class Watch:

@@ -34,7 +34,7 @@ from harvestd.settings import PREFIX, Settings, load_settings
 log = get_logger()
 
 INTERRUPTED = 130
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.05
 TROUBLE_SECONDS_MAX = 60.0
 """How long a forced cycle waits for a database that went away."""
 ANY_PORT = "127.0.0.1:0"
@@ -147,7 +147,7 @@ async def beside_app(app: App, work: Callable[[], Awaitable[T]]) -> T | None:
             await asyncio.wait({serving, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done() and not stopping.done():
                 app.stop("the work is done")
-                await asyncio.wait({serving})
+                await serving
                 return working.result()
             await serving
             return None
@@ -163,7 +163,7 @@ async def beside_app(app: App, work: Callable[[], Awaitable[T]]) -> T | None:
 async def forced_cycle(app: App, on_look: Callable[[], None] = lambda: None) -> datetime:
     """One forced cycle and every turn that follows from it; when it began, by the database.
 
-    ``on_look`` is called ten times a second meanwhile.
+    ``on_look`` is called twenty times a second meanwhile.
 
     Raises: Unreachable, when the cycle cannot be done for a minute.
     """

@@ -101,6 +101,8 @@ class Claims:
         self._mark_blocked_runs = known["mark_blocked_runs"]
         self._claim_line = database.line("claims")
         self._record_line = database.line("records")
+        # For what may wait for a row's lock: it must not hold up the records of all others.
+        self._patient_line = database.line("single records")
         self._claiming_now: set[int] = set()
         self._claiming = Coalescer(self._claim_batch)
         self._recording = Coalescer(self._record_batch)
@@ -121,7 +123,7 @@ class Claims:
     async def cover(self, claim: Claim, window: Window) -> None:
         """Add a finished window to the ledger.  Raises: LeaseLost, Unreachable."""
         await step("cover")
-        row = await self._record_line.fetchrow(
+        row = await self._patient_line.fetchrow(
             self._cover_window, claim.run_no, claim.fence, multirange([window])
         )
         if row is None:
@@ -142,12 +144,12 @@ class Claims:
     async def give_back(self, run_nos: Sequence[int]) -> None:
         """Let go of runs whose fence somebody else has raised, or that we will not start."""
         await step("give_back")
-        await self._record_line.fetch(self._give_back_runs, self.replica_id, list(run_nos))
+        await self._patient_line.fetch(self._give_back_runs, self.replica_id, list(run_nos))
 
     async def give_back_all(self) -> int:
         """Let go of everything this replica holds: how many."""
         await step("give_back")
-        rows = await self._record_line.fetch(self._give_back_runs, self.replica_id, None)
+        rows = await self._patient_line.fetch(self._give_back_runs, self.replica_id, None)
         return len(rows)
 
     async def give_back_strays(self, in_hand: Callable[[], Collection[int]]) -> list[int]:
@@ -159,7 +161,7 @@ class Claims:
         working = {*in_hand(), *self._claiming_now}
         strays = {row["run_no"]: row["fence"] for row in rows if row["run_no"] not in working}
         if strays:
-            await self._record_line.fetch(
+            await self._patient_line.fetch(
                 self._give_back_strays, self.replica_id, list(strays), list(strays.values())
             )
         return list(strays)
@@ -168,7 +170,7 @@ class Claims:
         self, blocked: Sequence[tuple[Listed, str, datetime | None]]
     ) -> frozenset[int]:
         """Say why runs wait for others; the run_nos for which that is news."""
-        rows = await self._record_line.fetch(
+        rows = await self._patient_line.fetch(
             self._mark_blocked_runs,
             [listed.run_no for listed, _, _ in blocked],
             [listed.fence for listed, _, _ in blocked],
@@ -192,7 +194,8 @@ class Claims:
     ) -> list[bool]:
         statement = self._record_attempts
         text = statement.text.replace("SKIP LOCKED", "") if wait else statement.text
-        async with self._record_line.connection() as connection:
+        line = self._patient_line if wait else self._record_line
+        async with line.connection() as connection:
             rows = await connection.fetch(text, self.replica_id, *_columns(batch))
         recorded = {row["run_no"] for row in rows}
         return [claim.run_no in recorded for claim, _ in batch]
