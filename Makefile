@@ -7,7 +7,7 @@ PY     := "$(VENV)/bin/python"
 REPO   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check schema lock clean
+.PHONY: help setup demo run test check format schema lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-10s %s\n", "make " substr($$1,3), $$2}'
@@ -33,9 +33,12 @@ test: check ## everything: ruff, mypy, import contracts, the whole suite
 	@$(PY) -m pytest
 
 check: setup ## ruff, mypy --strict, import contracts
-	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
+	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet . || { echo "next: make format"; exit 1; }
 	@$(PY) -m mypy
-	@$(PY) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports('pyproject.toml', no_cache=True))" | grep -E 'Contracts:|BROKEN|not allowed' || { echo "import contracts: run tests/docs/test_contracts.py for the chain"; exit 1; }
+	@said=$$($(PY) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports('pyproject.toml', no_cache=True))" 2>&1) || { echo "$$said"; exit 1; }
+
+format: setup ## let ruff format the code and sort imports
+	@$(PY) -m ruff check --quiet --fix . ; $(PY) -m ruff format --quiet .
 
 schema: setup ## write sql/schema.sql anew from the migrations
 	@$(PY) -m tests.write_schema

@@ -72,7 +72,7 @@ async def test_a_hundred_sighups_end_in_a_whole_forced_cycle_and_not_in_a_hundre
         await daemon.logged("run_finished", times=2)
 
         async def again() -> bool:
-            return int((await the_run(database_url))["fence"]) > fence
+            return bool((await the_run(database_url))["fence"] > fence)
 
         await wait_until(again, "the run of the forced cycle")
         assert await daemon.stop() == 0

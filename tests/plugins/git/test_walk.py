@@ -247,6 +247,37 @@ def sinks(upstream: Upstream) -> set[str]:
     return {sha for sha, *_ in lines} - mothers
 
 
+async def test_an_upstream_that_did_not_change_gives_not_even_a_chunk(
+    upstream: Upstream, cache: Path
+) -> None:
+    upstream.chain(3)
+    mirror = await open_mirror(upstream, cache)
+    first = await walk(mirror)
+
+    assert [chunk async for chunk in _walk.walk(mirror, first.loaded)] == []
+
+
+async def test_commits_that_git_lists_again_since_clocks_were_wrong_are_left_out(
+    upstream: Upstream, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git follows a head downwards only so far, when all below seems older than the rest."""
+    monkeypatch.setattr(_walk, "DOUBTED_MIN", 5)
+    main = upstream.chain(20)
+    tip = main[-1]
+    for number in range(10):
+        tip = upstream.commit(b"of 1971\n", parents=[tip], seconds=31_536_000 + number)
+    upstream.point("refs/heads/main", tip)
+    first = await walk(await open_mirror(upstream, cache))
+    late = upstream.commit(b"of 2035\n", parents=[main[-1]], seconds=2_051_222_400)
+    upstream.point("refs/heads/late", late)
+
+    second = await walk(await open_mirror(upstream, cache), first.loaded)
+
+    assert (second.shas, second.heads) == ([late], [tip, late])
+    listed = upstream.git("rev-list", late, f"^{tip}").split()
+    assert set(listed) > {late}  # or this test shows nothing
+
+
 async def test_numbers_are_those_of_git_log_against_the_first_parent(
     upstream: Upstream, cache: Path
 ) -> None:
