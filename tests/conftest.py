@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from harvestd.database.migrations import migrate
 from harvestd.database.pool import Database
@@ -22,6 +23,10 @@ from tests.clusters import (
     running_cluster,
     wanted_version,
 )
+
+# No example database: the checkout may belong to another user.  No deadline: CI is busy.
+settings.register_profile("suite", database=None, deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

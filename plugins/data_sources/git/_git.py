@@ -8,7 +8,7 @@ whole group is ended, politely first, so that git can remove its lock files.
 
 What git says on stderr is kept to its last few kilobytes and stripped of credentials before it
 becomes part of an error.  Works with git 2.30 and newer; no other program is needed, except
-ssh for ssh addresses.
+/bin/sh, and ssh for ssh addresses.
 """
 
 from __future__ import annotations
