@@ -236,8 +236,8 @@ async def test_a_run_that_is_reset_under_way_is_given_up_and_reads_all_again(
         app.wanted.ask("the test", forced=True)
         await wait_until(lambda: exists(folder / "waits"), "the script hangs")
         database = Database(database_url)
+        (folder / "open").touch()  # before: the run may be claimed again at once
         reset = await Acts(database).reset("acme", "probe", "gate")
-        (folder / "open").touch()
         await wait_until(lambda: given_back(database_url, "gate"), "the holder gives it back")
         await cycle(app, forced=False)
         await database.close()
