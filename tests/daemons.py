@@ -28,6 +28,7 @@ async def run(env, db, tenant_id, start_date, end_date):
         await connection.execute(
             "INSERT INTO event (script, from_at, to_at) VALUES ($1, $2, $3)",
             __name__.rpartition(".")[2], start_date, end_date)
+        await db.checkpoint(end_date)
 """
 
 

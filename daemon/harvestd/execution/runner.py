@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -59,6 +59,8 @@ class Parts:
     allowed: frozenset[str]
     draining: asyncio.Event
     """Set once no new claims are to be made."""
+    ask_cycle: Callable[[str], None]
+    """Asks for a cycle soon, saying why."""
 
 
 @dataclass(slots=True)
@@ -225,6 +227,8 @@ async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
         metrics.CLAIMS_LOST.inc()
         log.warning("run_lost", reason=ending.reason or "the fence has grown")
         await parts.claims.give_back([claim.run_no])
+        # The change that took it from us may have woken a cycle before this moment.
+        parts.ask_cycle("a run was given back")
     except DatabaseError as error:
         # The row stays ours and RUNNING; the next cycle finds it not in hand and gives it back.
         log.error("database_unreachable", code=error.code, reason="an attempt was not recorded")

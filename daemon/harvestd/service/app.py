@@ -175,6 +175,7 @@ class App:
             cache_root=Path(settings.data_dir) / "cache",
             allowed=frozenset(allowed),
             draining=self.draining,
+            ask_cycle=lambda reason: self.wanted.ask(reason, forced=False),
         )
         self.feeder = Feeder(parts, Slots(settings.runs_max), self.database)
         self.cycle = Cycle(
