@@ -73,7 +73,10 @@ async def test_a_script_that_raises_takes_with_it_only_what_needs_it(
         switch.unlink()
         await cycle(app, forced=False)
         after = await runs(database_url)
+        text = exposition()[0]
 
+    assert b"harvestd_runs_blocked 1.0" in text  # as the second cycle found it
+    assert b'outcome="failed",script="flaky",source="probe"' in text
     assert before["acme/probe/flaky"]["word"] == "FAILED"
     assert before["acme/probe/flaky"]["failures"] >= 1
     assert "secret-token-123" not in before["acme/probe/flaky"]["error"]

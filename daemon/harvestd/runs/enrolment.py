@@ -59,6 +59,7 @@ class Enrolment:
         self._find_missing_runs = known["find_missing_runs"]
         self._find_missing_runs_of = known["find_missing_runs_of"]
         self._list_due_runs = known["list_due_runs"]
+        self._count_held_up = known["count_held_up"]
         self._enrol_runs = known["enrol_runs"]
         self._revive_runs = known["revive_runs"]
         self._retire_runs = known["retire_runs"]
@@ -103,6 +104,12 @@ class Enrolment:
                 self._list_due_runs.text, began, forced_at, prefetch=PAGE
             ):
                 yield row
+
+    async def held_up(self) -> tuple[int, int]:
+        """How many runs wait for an upstream, and how many for another script."""
+        row = await self._line.fetchrow(self._count_held_up)
+        assert row is not None
+        return row["waiting"], row["blocked"]
 
     async def housekeep(self) -> None:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""

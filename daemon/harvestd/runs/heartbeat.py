@@ -116,7 +116,12 @@ class Heartbeat:
     @property
     def overdue(self) -> bool:
         """Whether two thirds of a lease went by, on our own clock, without a confirmed beat."""
-        return own_seconds() - self.confirmed_at > self._lease.total_seconds() * 2 / 3
+        return self.age_seconds > self._lease.total_seconds() * 2 / 3
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago, on our own clock, a beat was sent that the database confirmed."""
+        return own_seconds() - self.confirmed_at
 
     async def reap(self) -> Reaped:
         """Take the runs of replicas that missed their lease; once more for any still dead.

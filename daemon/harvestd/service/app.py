@@ -43,6 +43,7 @@ log = get_logger()
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach PostgreSQL; the last one repeats."""
 LOOP_LOOK_SECONDS = 1.0
+CYCLES_MAX = 16
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class App:
         self.hurried = asyncio.Event()
         self.hands = Hands()
         self.address: str | None = None
-        self.cycles: asyncio.Queue[tuple[datetime, bool]] = asyncio.Queue()
+        self.cycles: asyncio.Queue[tuple[datetime, bool]] = asyncio.Queue(CYCLES_MAX)
         """Each cycle whose due list was handed over: when it began (database time), and whether
         it was a forced one; for --once."""
         self.tick = timedelta(seconds=settings.interval_seconds)
@@ -189,6 +190,7 @@ class App:
             give_up=lambda run_nos: self.hands.cancel(Outcome.LOST, run_nos),
         )
         await self.heartbeat.register()
+        metrics.HEARTBEAT_AGE.set_function(lambda: self.heartbeat.age_seconds)
         loops = [
             group.create_task(self._beat_forever(), name="heartbeat"),
             group.create_task(self._cycle_forever(), name="cycle"),
@@ -252,6 +254,8 @@ class App:
                     log.error("cycle_failed", code=error.code, reason=str(error))
                 else:
                     self.health.clear("cycle")
+                    if self.cycles.full():
+                        self.cycles.get_nowait()  # nobody listens
                     self.cycles.put_nowait((began, forced))
 
     async def _beat_forever(self) -> None:

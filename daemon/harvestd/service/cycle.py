@@ -72,6 +72,9 @@ class Cycle:
         runs_due = sum(len(tenant.fences) for tenant in due)
         seconds = time.perf_counter() - started
         metrics.RUNS_DUE.set(runs_due)
+        waiting, blocked = await self.enrolment.held_up()
+        metrics.RUNS_WAITING.set(waiting)
+        metrics.RUNS_BLOCKED.set(blocked)
         metrics.CYCLE_SECONDS.observe(seconds)
         metrics.CYCLES.labels("completed").inc()
         metrics.LAST_CYCLE.set_to_current_time()
