@@ -233,6 +233,26 @@ async def test_rows_and_bookmark_of_one_transaction_come_together_or_not_at_all(
     assert states["acme/probe/main"]["word"] == "COMPLETED", states["acme/probe/main"]["error"]
 
 
+async def test_an_error_of_the_upstream_inside_a_transaction_stays_what_it_is(
+    database_url: str, tmp_path: Path
+) -> None:
+    script = """
+    catch_up = False
+    async def run(env, db, tenant_id, start_date, end_date):
+        async with db.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO event (script, from_at, to_at) VALUES ('x', now(), now())")
+            raise ConnectionResetError("the upstream hung up")
+    """
+    await a_tenant(database_url, "acme", PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": script}) as app:
+        await cycle(app)
+        (state,) = (await runs(database_url)).values()
+    assert state["reason"] == "ConnectionResetError"
+    assert "the upstream hung up" in state["error"]
+    assert await query(database_url, "SELECT FROM probe.event") == []
+
+
 async def test_a_checkpoint_is_where_the_next_attempt_begins(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -61,7 +61,7 @@ class Fenced:
         """
         self._refuse_after_end()
         transaction = self._joined()
-        with self._translated():
+        with self.translated():
             if transaction is not None:
                 async with transaction.turn:
                     if transaction.ended:
@@ -82,20 +82,26 @@ class Fenced:
                 why="db.transaction() does not nest",
                 next_step="make the calls inside the outer block: they join it",
             )
-        with self._translated():
+        from_inside: BaseException | None = None
+        try:
             async with self._turn, self._seats.bound(self._binding) as seat:
                 transaction = Transaction(self, seat)
                 async with seat.connection.transaction():
                     token = _current.set(transaction)
                     try:
                         yield RawConnection(transaction)
-                    except BaseException:
+                    except BaseException as error:
+                        from_inside = error
                         seat.forget_search_path()  # it rolls back with the rest
                         raise
                     finally:
                         _current.reset(token)
                         async with transaction.turn:
                             transaction.ended = True
+        except (asyncpg.PostgresError, *LOST) as error:
+            if error is from_inside:
+                raise  # the script's own, perhaps its upstream's ConnectionError: none of ours
+            raise self._ours(error) from None
 
     def end(self) -> None:
         """From now on every call is refused: the run, or this window of it, is over."""
@@ -118,7 +124,8 @@ class Fenced:
             )
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """The driver's errors as ours; only around calls of the driver itself."""
         try:
             yield
         except (asyncpg.PostgresError, *LOST) as error:
@@ -185,8 +192,9 @@ class RawConnection:
             if self._transaction.ended:
                 raise _outlived()
             seat = self._transaction.seat
-            await seat.admit_plugin_sql(self._transaction.owner.source)
-            yield seat.connection
+            with self._transaction.owner.translated():
+                await seat.admit_plugin_sql(self._transaction.owner.source)
+                yield seat.connection
 
 
 def _outlived() -> RunError:
