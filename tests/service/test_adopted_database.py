@@ -76,6 +76,33 @@ async def test_a_date_set_by_hand_is_where_collecting_goes_on(
     assert run["reached"] > THREE_DAYS_AGO
 
 
+async def test_a_run_row_that_the_application_inserts_is_adopted_within_two_ticks(
+    empty_database: str, tmp_path: Path
+) -> None:
+    await adopt(empty_database)
+    plugins = {"probe/main.py": SIMPLE, "probe/other.py": SIMPLE}
+    async with running_app(empty_database, tmp_path, plugins) as app:
+        await cycle(app)
+        await query(empty_database, "DELETE FROM data_source_run WHERE script = 'other'")
+        await query(
+            empty_database,
+            "INSERT INTO data_source_run (id, tenant_id, data_source, script, status,"
+            " last_fetched_data_date) VALUES ('r2', 'acme', 'probe', 'other', 'RUNNING', $1)",
+            THREE_DAYS_AGO,
+        )
+        before = await query(empty_database, "SELECT count(*) AS n FROM probe.event")
+        await cycle(app, forced=False)
+        await cycle(app, forced=False)
+        after = await query(empty_database, "SELECT count(*) AS n FROM probe.event")
+        (run,) = await query(
+            empty_database,
+            "SELECT status::text, covered FROM data_source_run WHERE script = 'other'",
+        )
+    assert run["status"] == "COMPLETED"
+    assert run["covered"][0].upper > THREE_DAYS_AGO
+    assert after[0]["n"] > before[0]["n"]
+
+
 async def test_reader_members_see_every_tenants_rows_and_strangers_see_none(
     database_url: str, tmp_path: Path
 ) -> None:

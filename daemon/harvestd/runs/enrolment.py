@@ -106,9 +106,13 @@ class Enrolment:
                 yield row
 
     async def held_up(self) -> tuple[int, int]:
-        """How many runs wait for an upstream, and how many for another script."""
+        """How many runs wait for an upstream, and how many for another script.
+
+        Rows that another program made are noted for the next `apply`: no trigger tells of them.
+        """
         row = await self._line.fetchrow(self._count_held_up)
         assert row is not None
+        self._unfinished |= set(row["foreign_tenants"])
         return row["waiting"], row["blocked"]
 
     async def housekeep(self) -> None:

@@ -30,6 +30,7 @@ free AS (
     JOIN public.data_source_run AS run ON run.run_no = asked.run_no AND run.fence = asked.fence
     WHERE (run.status <> 'RUNNING' OR run.replica_id IS NULL)
       AND run.retired_at IS NULL
+      AND run.origin IS NOT NULL
       AND run.not_before <= now()
       AND EXISTS (SELECT FROM me)
     ORDER BY run.run_no

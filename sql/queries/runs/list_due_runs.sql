@@ -12,6 +12,8 @@ SELECT run.tenant_id,
        run.due_at
 FROM public.data_source_run AS run
 WHERE run.retired_at IS NULL
+  -- made by another program, and not adopted yet (count_held_up finds it)
+  AND run.origin IS NOT NULL
   AND run.not_before <= $1::timestamptz
   AND (run.status <> 'RUNNING' OR run.replica_id IS NULL)
   AND (run.fence = 0 OR run.started_at < $1::timestamptz)
