@@ -125,6 +125,8 @@ DECLARE
     -- Whole milliseconds: a JavaScript Date that comes back is then no change.
     wanted timestamptz := date_trunc('milliseconds', CASE
         WHEN NEW.last_fetched_data_date > statement_timestamp() THEN statement_timestamp()
+        WHEN NEW.last_fetched_data_date < '0001-01-03 00:00:00+00'
+        THEN timestamptz '0001-01-03 00:00:00+00'  -- -infinity, and what Python cannot read
         ELSE NEW.last_fetched_data_date END);
     seen   timestamptz := coalesce(upper(OLD.covered), OLD.origin);
 BEGIN

@@ -138,6 +138,8 @@ async def ensure_seat(
         if not seen["member"] and not seen["superuser"]:
             await _join(connection, name, set_=False)
         await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
+        # Any login may give itself settings, and they would greet the next tenant's run.
+        await _reset(connection, name)
 
 
 async def ensure_source_role(
@@ -159,6 +161,7 @@ async def ensure_source_role(
         if not seen["member"] and not seen["superuser"]:
             await _join(connection, name, set_=True)  # for CREATE SCHEMA ... AUTHORIZATION
         await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
+        await _reset(connection, name)
 
 
 async def drop_roles(connection: asyncpg.Connection[Any], hex: str) -> None:
@@ -308,6 +311,12 @@ def _options(modern: bool, *, set_: bool) -> str:
 
 def _modern(connection: asyncpg.Connection[Any]) -> bool:
     return connection.get_server_version().major >= OPTIONS_SINCE
+
+
+async def _reset(connection: asyncpg.Connection[Any], name: str) -> None:
+    base = await _this_database(connection)
+    await connection.execute(f"ALTER ROLE {name} RESET ALL")
+    await connection.execute(f"ALTER ROLE {name} IN DATABASE {base} RESET ALL")
 
 
 async def _this_database(connection: asyncpg.Connection[Any]) -> str:

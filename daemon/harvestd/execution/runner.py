@@ -28,6 +28,7 @@ from harvestd.loading.fenced import Fenced
 from harvestd.loading.seats import Binding, Seats
 from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
+from harvestd.observing.lines import escape
 from harvestd.observing.logs import get_logger
 from harvestd.observing.redaction import Redactor, current_redactor
 from harvestd.observing.tracebacks import summary
@@ -147,8 +148,10 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
         covered=attempt.uncommitted,
         windows=attempt.windows,
         rows=attempt.rows,
-        reason=clean(reason, ERROR_CHARS_MAX) if reason else None,
-        error=clean(summary(error), ERROR_CHARS_MAX) if error is not None else None,
+        # Escaped: PostgreSQL stores no NUL and no lone surrogate, and one such text would cost
+        # every attempt that is recorded by the same statement.
+        reason=escape(clean(reason, ERROR_CHARS_MAX)) if reason else None,
+        error=escape(clean(summary(error), ERROR_CHARS_MAX)) if error is not None else None,
         plugin_hash=attempt.script.content_hash,
     )
 

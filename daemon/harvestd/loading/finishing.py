@@ -30,6 +30,8 @@ def finish_schema(roles: Roles, schema: str) -> Iterator[str]:
     everybody = f"{roles.exec}, {roles.daemon}, {roles.reader}"
     yield f"REVOKE ALL ON SCHEMA {place} FROM PUBLIC, {everybody} CASCADE"
     yield f"GRANT USAGE ON SCHEMA {place} TO {everybody}"
+    # Also those of identity columns, which need no grant and get none below.
+    yield f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {place} FROM PUBLIC, {everybody} CASCADE"
 
 
 def finish_relation(roles: Roles, schema: str, relation: Relation) -> Iterator[str]:

@@ -105,6 +105,14 @@ PROBLEMS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "{name} calls a function that does not come with PostgreSQL",
             "compute the value in the script, or use a function of pg_catalog",
         ),
+        "act": (
+            "{name} calls a function that does something, for whoever writes or reads",
+            "compute the value in the script; now(), nextval, random and gen_random_uuid may stay",
+        ),
+        "rows": (
+            "the file wrote rows into {name}",
+            "leave INSERT, UPDATE, CREATE TABLE AS and the like out; rows belong to tenants",
+        ),
     }
 )
 

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
-from harvestd.database.pool import Database, Line
+from harvestd.database.pool import LOST, Database, Line
 from harvestd.database.roles import Roles, ensure_seat, scram_verifier
 from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
@@ -31,6 +31,13 @@ from harvestd.terms import RunKey, Window
 log = get_logger()
 
 END_BACKEND_MS = 5_000
+CLEAN_SECONDS = 5.0
+# Large objects belong to the login, and no transaction, fence or policy is asked about them.
+UNLINK_LARGE_OBJECTS = """
+    SELECT pg_catalog.lo_unlink(large.oid)
+    FROM pg_catalog.pg_largeobject_metadata AS large
+    WHERE large.lomowner = session_user::pg_catalog.regrole
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,8 @@ class Seat:
         self.replica_id = replica_id
         self.pid = connection.get_server_pid()
         self.bound: Binding | None = None
-        self.ran_plugin_sql = False
+        self.ran_plugin_sql = True
+        """Whether it is to be cleaned; a new one too, of what an earlier holder left behind."""
         self._search_path: str | None = None
 
     async def admit_plugin_sql(self, source: str) -> None:
@@ -82,6 +90,7 @@ class Seat:
         # Two statements: DISCARD ALL is refused inside the implicit transaction of one string.
         await self.connection.execute("ROLLBACK")
         await self.connection.execute("DISCARD ALL")
+        await self.connection.execute(UNLINK_LARGE_OBJECTS)
         # DISCARD ALL dropped the statements on the server; asyncpg has no public call that
         # forgets only those (reload_schema_state() also drops the types: three times slower).
         self.connection._drop_local_statement_cache()  # type: ignore[attr-defined]
@@ -130,7 +139,12 @@ class Seats:
             metrics.SEATS_IN_USE.inc()
             seat = None
             try:
-                seat = self._take(binding) or await self._open()
+                seat = self._take(binding)
+                if seat is not None and not await self._is_clean(seat, binding):
+                    seat = None
+                if seat is None:
+                    seat = await self._open()
+                    await seat.clean()
                 await self._bind(seat, binding)
                 yield seat
             except BaseException as error:
@@ -172,8 +186,29 @@ class Seats:
         self._idle_leases.append(seat.lease)
         return True
 
+    async def _is_clean(self, seat: Seat, binding: Binding) -> bool:
+        """Clean the seat of another run's traces; one that cannot be cleaned is ended."""
+        if not seat.ran_plugin_sql:
+            return True
+        if seat.bound is not None and seat.bound.run_no == binding.run_no:
+            return True
+        try:
+            async with asyncio.timeout(CLEAN_SECONDS):
+                await seat.clean()
+        except (asyncpg.PostgresError, *LOST):
+            # Its last run may have left a time limit of 1 ms, or more than DISCARD can lock.
+            await asyncio.shield(self._end(seat, reason="it could not be cleaned"))
+            return False
+        except BaseException:
+            await asyncio.shield(self._end(seat, reason="cancelled"))
+            raise
+        return True
+
     async def _open(self) -> Seat:
-        seat_no, password = self._idle_leases.pop() if self._idle_leases else await self._lease()
+        # A lease is renewed with each connection: SQL on a seat may change its login's password
+        # and settings.
+        idle = self._idle_leases.pop()[0] if self._idle_leases else None
+        seat_no, password = await self._lease(idle)
         name = self._roles.seat(seat_no)
         try:
             connection = await self._database.connect(
@@ -184,13 +219,14 @@ class Seats:
             raise
         return Seat(name, connection, (seat_no, password), self.replica_id)
 
-    async def _lease(self) -> tuple[int, str]:
+    async def _lease(self, seat_no: int | None = None) -> tuple[int, str]:
         """A seat no living replica has; a fresh password locks out whoever had it before."""
         password = secrets.token_urlsafe(24)
         async with self._line.connection() as connection, connection.transaction():
             # One at a time: two replicas must not make the same number.
             await connection.execute("LOCK TABLE harvestd.seat IN SHARE ROW EXCLUSIVE MODE")
-            seat_no = await connection.fetchval(self._lease_seat.text, self.replica_id)
+            if seat_no is None:
+                seat_no = await connection.fetchval(self._lease_seat.text, self.replica_id)
             if seat_no is None:
                 seat_no = await connection.fetchval(self._make_seat.text, self.replica_id)
             await ensure_seat(connection, self._roles, seat_no, scram_verifier(password))
@@ -201,8 +237,6 @@ class Seats:
     async def _bind(self, seat: Seat, binding: Binding) -> None:
         if seat.bound == binding:
             return
-        if seat.ran_plugin_sql and (seat.bound is None or seat.bound.run_no != binding.run_no):
-            await seat.clean()
         seat.bound = None
         await step("bind")
         covers = binding.covers

@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
+from itertools import islice
 from urllib.parse import quote, quote_plus
 from weakref import WeakSet
 
@@ -20,6 +21,8 @@ MASK = "[redacted]"
 SECRET_CHARS_MIN = 8
 # A JSON value (a service account's key file) counts by its strings, up to so many.
 JSON_STRINGS_MAX = 64
+# And a text by its lines, which a key file has a hundred of: each is looked for in 20 spellings.
+LINES_MAX = 256
 # How far a shape may reach; text is read so much further than it is shown, so that a
 # secret across the cut is still recognised.
 SHAPE_CHARS_MAX = 1024
@@ -160,7 +163,7 @@ def _may_hold_a_shape(text: str) -> bool:
 def _parts_of(value: str) -> Iterator[str]:
     """The value, its lines (a key file printed line by line), the strings of a JSON value."""
     yield value
-    candidates = [value.strip(), *(line.strip() for line in value.splitlines())]
+    candidates = [value.strip(), *(line.strip() for line in islice(value.splitlines(), LINES_MAX))]
     if value.lstrip()[:1] in ("{", "["):
         candidates += _strings_in(value)
     for candidate in candidates:

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -34,7 +33,7 @@ from harvestd.runs.enrolment import Enrolment
 from harvestd.runs.heartbeat import RENEWALS_PER_LEASE, Heartbeat
 from harvestd.service.cycle import Cycle
 from harvestd.service.http import Health, make_app, serve
-from harvestd.service.ticker import ticking
+from harvestd.service.ticker import Wanted, ticking
 from harvestd.settings import Settings
 from harvestd.terms import Outcome
 
@@ -44,20 +43,6 @@ RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach PostgreSQL; the last one repeats."""
 LOOP_LOOK_SECONDS = 1.0
 CYCLES_MAX = 16
-
-
-@dataclass(slots=True)
-class Wanted:
-    """The next cycle: one event that the timer, SIGHUP and the trigger set."""
-
-    event: asyncio.Event = field(default_factory=asyncio.Event)
-    forced: bool = False
-
-    def ask(self, reason: str, *, forced: bool) -> None:
-        """A cycle begins soon; several that ask before it share it."""
-        self.forced = self.forced or forced
-        self.event.set()
-        log.info("cycle_requested", reason=reason)
 
 
 class App:
@@ -247,11 +232,15 @@ class App:
                 forced, self.wanted.forced = self.wanted.forced, False
                 try:
                     began = await self.cycle.run(self.hands.fences, forced=forced)
-                except HarvestdError as error:
+                except Exception as error:
+                    # Also of a value that nobody thought of: the next tick tries again.
+                    known = error if isinstance(error, HarvestdError) else None
+                    reason = str(error) if known else type(error).__name__
                     metrics.CYCLES.labels("failed").inc()
                     self.wanted.forced = self.wanted.forced or forced
-                    self.health.set_problem("cycle", error.what)
-                    log.error("cycle_failed", code=error.code, reason=str(error))
+                    self.health.set_problem("cycle", known.what if known else reason)
+                    code = known.code if known else "mistake"
+                    log.error("cycle_failed", code=code, reason=reason, exc_info=known is None)
                 else:
                     self.health.clear("cycle")
                     if self.cycles.full():

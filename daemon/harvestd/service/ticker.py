@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -25,6 +26,20 @@ log = get_logger()
 INTERVALS_WITHOUT_A_TICK_MAX = 2
 # Due at once by any wall clock.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The next cycle: one event that the timer, SIGHUP and the trigger set."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    forced: bool = False
+
+    def ask(self, reason: str, *, forced: bool) -> None:
+        """A cycle begins soon; several that ask before it share it."""
+        self.forced = self.forced or forced
+        self.event.set()
+        log.info("cycle_requested", reason=reason)
 
 
 @asynccontextmanager

@@ -15,13 +15,17 @@ import hashlib
 import os.path
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from . import _git
 
 REPOSITORIES_MAX = 1000
 URL_CHARACTERS_MAX = 2000
+TEXT_CHARACTERS_MAX = 100_000
+"""shlex takes time by the square of a word: a megabyte would hold the event loop for seconds."""
 
 _NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _TRANSPORT = re.compile(r"[A-Za-z0-9+.-]+::")
@@ -64,6 +68,12 @@ def parse_repositories(text: str, *, local_allowed: bool) -> list[Repository]:
 
     Raises: GitError, for the first address that is not admitted; the others are not tried.
     """
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise _git.GitError(
+            f"GIT_REPOSITORIES has {len(text):,} characters",
+            why=f"up to {TEXT_CHARACTERS_MAX:,} are admitted",
+            next_step="set it to one or more URLs, separated by spaces",
+        )
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -161,6 +171,17 @@ def _local(path: str, number: int, *, local_allowed: bool) -> Repository:
         raise _refused(number, "a local path must be absolute and printable")
     # "//x" is its own root for POSIX, and normpath keeps it so.
     return Repository(url="/" + os.path.normpath(path).lstrip("/"))
+
+
+def refuse_below(folder: Path, repositories: Iterable[Repository]) -> None:
+    """Raise GitError when a local repository lies in ``folder``, which is harvestd's own."""
+    own = os.path.realpath(folder)
+    for number, repository in enumerate(repositories, start=1):
+        if (
+            repository.is_local
+            and os.path.commonpath([own, os.path.realpath(repository.url)]) == own
+        ):
+            raise _refused(number, "it lies in harvestd's own cache")
 
 
 def _refused(number: int, why: str, *, next_step: str = "") -> _git.GitError:

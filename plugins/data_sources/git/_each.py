@@ -22,6 +22,8 @@ async def for_each_repository(env: Mapping[str, str], load: Load) -> dict[str, _
     local_allowed = allowed("local_repositories")
     repositories = _address.parse_repositories(env["GIT_REPOSITORIES"], local_allowed=local_allowed)
     cache = cache_folder()
+    # The mirrors of other tenants are local repositories, too.
+    _address.refuse_below(cache.parent.parent, repositories)
     home = _access.prepare(cache, repositories)
     failures: dict[str, _git.GitError] = {}
     for repository in repositories:

@@ -11,11 +11,17 @@ SELECT configured.tenant_id,
        wanted.script,
        run.run_no,
        run.retired_at IS NOT NULL AS retired,
-       run.origin,
-       run.last_fetched_data_date AS watermark
+       CASE WHEN run.origin IS NOT NULL
+            THEN least(greatest(run.origin, '0001-01-03 00:00:00+00'), now()) END AS origin,
+       -- Other programs write it, and not every date has a place in Python.
+       CASE WHEN run.last_fetched_data_date IS NOT NULL
+            THEN least(greatest(run.last_fetched_data_date, '0001-01-03 00:00:00+00'), now())
+       END AS watermark
 FROM (SELECT DISTINCT config.tenant_id, config.data_source
       FROM public.tenant_data_source_config AS config
-      WHERE config.tenant_id = ANY ($3::text[])) AS configured
+      WHERE config.tenant_id = ANY ($3::text[])
+        -- A longer one fits into no key with source and script, and would fail the whole page.
+        AND octet_length(config.tenant_id) <= 2000) AS configured
 JOIN unnest($1::text[], $2::text[]) AS wanted (data_source, script)
   ON wanted.data_source = configured.data_source
 LEFT JOIN public.data_source_run AS run

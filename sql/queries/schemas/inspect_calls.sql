@@ -69,4 +69,35 @@ JOIN pg_catalog.pg_depend AS called
 WHERE called.refclassid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass)
   AND NOT (called.refclassid = 'pg_catalog.pg_proc'::regclass
            AND called.refobjid = 'harvestd_api.tenant()'::regprocedure)
+UNION
+-- What comes with PostgreSQL leaves no dependency; the stored expression names it all the same.
+-- Volatile ones act on the session or run SQL as whoever writes or reads: set_config, ts_rewrite.
+SELECT 'act', format('%s (%s)', spoken.name, called.oid::regprocedure), ARRAY[spoken.word]
+FROM (
+    SELECT caller.name, caller.word::text AS word, filling.adbin::text AS tree
+    FROM caller
+    JOIN pg_catalog.pg_attrdef AS filling
+      ON caller.classid = 'pg_catalog.pg_attrdef'::regclass AND filling.oid = caller.objid
+    UNION ALL
+    SELECT caller.name, caller.word::text, rule.conbin::text
+    FROM caller
+    JOIN pg_catalog.pg_constraint AS rule
+      ON caller.classid = 'pg_catalog.pg_constraint'::regclass AND rule.oid = caller.objid
+    UNION ALL
+    SELECT caller.name, caller.word::text, kind.typdefaultbin::text
+    FROM caller
+    JOIN pg_catalog.pg_type AS kind
+      ON caller.classid = 'pg_catalog.pg_type'::regclass AND kind.oid = caller.objid
+    UNION ALL
+    SELECT format('the view %s', relation.oid::regclass), relation.relname::text,
+           rule.ev_action::text
+    FROM relation
+    JOIN pg_catalog.pg_rewrite AS rule ON rule.ev_class = relation.oid
+) AS spoken
+CROSS JOIN LATERAL regexp_matches(spoken.tree, ':[a-z]*funcid ([0-9]+)', 'g') AS found (ids)
+JOIN pg_catalog.pg_proc AS called ON called.oid = found.ids[1]::oid
+WHERE called.provolatile = 'v' AND called.proname NOT IN (
+          'nextval', 'gen_random_uuid', 'uuidv4', 'uuidv7', 'random', 'random_normal',
+          'clock_timestamp', 'timeofday')
+   OR called.proname ~ '^(query|table|schema|database|cursor)_to_xml|^ts_stat$'
 ORDER BY problem, name;

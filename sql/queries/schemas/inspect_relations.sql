@@ -99,4 +99,11 @@ SELECT 'policy', format('%I on %s', policy.polname, relation.oid::regclass),
 FROM relation
 JOIN pg_catalog.pg_policy AS policy ON policy.polrelid = relation.oid
 WHERE policy.polname NOT IN ('harvestd_tenant', 'harvestd_daemon', 'harvestd_reader')
+UNION ALL
+-- Before the guard is there, or with it disabled, DO, EXECUTE, EXPLAIN ANALYZE and CREATE TABLE AS
+-- write; the server counts it.
+SELECT 'rows', written.relid::regclass::text, ARRAY[written.relname::text]
+FROM pg_catalog.pg_stat_xact_user_tables AS written
+WHERE written.schemaname = $1::text
+  AND written.n_tup_ins + written.n_tup_upd + written.n_tup_del > 0
 ORDER BY problem, name;
