@@ -204,6 +204,55 @@ async def test_nothing_that_a_script_raises_or_a_tenant_configures_ends_the_daem
     assert ("hangs", "timed_out") in {(row["script"], row["outcome"]) for row in outcomes}
 
 
+async def test_an_error_text_that_postgresql_cannot_store_costs_no_other_run_its_record(
+    database_url: str, tmp_path: Path
+) -> None:
+    script = """
+    catch_up = False
+    async def run(env, db, tenant_id, start_date, end_date):
+        if tenant_id == "acme":
+            raise ValueError("upstream said \\x00 and \\ud800")
+    """
+    for tenant_id in ("acme", "globex", "initech"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": script}) as app:
+        await cycle(app)
+        states = await runs(database_url)
+    assert states["acme/probe/main"]["word"] == "FAILED"
+    assert {states[f"{t}/probe/main"]["word"] for t in ("globex", "initech")} == {"COMPLETED"}
+
+
+async def test_a_seat_brings_nothing_of_its_last_run_to_the_next_tenant(
+    database_url: str, tmp_path: Path
+) -> None:
+    leaving = """
+    catch_up = False
+    async def run(env, db, tenant_id, start_date, end_date):
+        found = await db.fetchrow(
+            "SELECT current_setting('statement_timeout') AS limit, "
+            "(SELECT count(*) FROM pg_largeobject_metadata) AS large, "
+            "to_regclass('pg_temp.left_behind') IS NULL AS none_left")
+        assert (found["limit"], found["large"], found["none_left"]) == ("0", 0, True), found
+        await db.fetchval("SELECT lo_from_bytea(0, 'a secret row')")
+        async with db.transaction() as connection:
+            await connection.execute("CREATE TEMP TABLE left_behind (row text)")
+            await connection.execute("SET statement_timeout = '1h'")
+            await connection.execute("ALTER ROLE CURRENT_USER SET statement_timeout = '2h'")
+            await connection.execute("ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+    """
+    for tenant_id in ("acme", "globex", "initech"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    for _ in range(2):  # the second daemon leases the same seat
+        async with running_app(
+            database_url, tmp_path, {"probe/main.py": leaving}, seats_max=1
+        ) as app:
+            await cycle(app)
+            states = await runs(database_url)
+        assert {run["word"] for run in states.values()} == {"COMPLETED"}, [
+            run["error"] for run in states.values()
+        ]
+
+
 async def test_rows_and_bookmark_of_one_transaction_come_together_or_not_at_all(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -199,9 +199,6 @@ class Seats:
             # Its last run may have left a time limit of 1 ms, or more than DISCARD can lock.
             await asyncio.shield(self._end(seat, reason="it could not be cleaned"))
             return False
-        except BaseException:
-            await asyncio.shield(self._end(seat, reason="cancelled"))
-            raise
         return True
 
     async def _open(self) -> Seat:

@@ -93,7 +93,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "info or warning or debug",
             "outcome rows_written windows duration_seconds reason",
             "On `failed` or `timed_out` read `reason` and the script_failed before it; "
-            "on `waiting` see until when with `harvestd runs TENANT`.",
+            "on `waiting` see until when with `harvestd status TENANT`.",
         ),
         "run_blocked": _event(
             "warning",

@@ -128,6 +128,7 @@ def _route_libraries() -> None:
         root.removeHandler(handler)
     root.addHandler(LibraryHandler(logging.WARNING))
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)  # a script's warning may quote a secret; stderr knows no redactor
 
 
 # Before `configure`, structlog's own default would print tracebacks with their locals.
