@@ -157,9 +157,6 @@ class Enrolment:
     ) -> None:
         if not page:
             return
-        by_source: dict[str, list[Script]] = {}
-        for name, script in scripts.items():
-            by_source.setdefault(name.source, []).append(script)
         wanted = {RunKey(row["tenant_id"], row["data_source"], row["script"]) for row in page}
         plan = make_plan(
             wanted,
