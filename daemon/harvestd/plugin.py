@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Wait(Waits):
     def __init__(self, until: datetime, reason: str) -> None:
         if until.tzinfo is None:
             raise ValueError("Wait needs a datetime with a time zone")
-        super().__init__(until, reason)
+        super().__init__(until.astimezone(UTC), str(reason))
 
 
 class Unauthorised(Waits):
@@ -54,7 +54,7 @@ class Unauthorised(Waits):
     code = "unauthorised"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(None, reason)
+        super().__init__(None, str(reason))
 
 
 def progress(done: int, total: int | None = None) -> None:

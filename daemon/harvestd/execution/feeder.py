@@ -63,7 +63,9 @@ class Feeder:
         self._read_tenants = known["read_tenants"]
 
     def offer(self, due: Iterable[DueTenant], catalog: Catalog, unusable: frozenset[str]) -> None:
-        """The list of a new cycle replaces what is left of the old one."""
+        """The list of a new cycle replaces what is left of the old one; draining, none does."""
+        if self._parts.draining.is_set():
+            return
         self._catalog = catalog
         self._unusable = unusable
         ordered = sorted(due, key=lambda tenant: (tenant.due_at, tenant.tenant_id))
@@ -191,7 +193,7 @@ def _state(row: Mapping[str, Any]) -> RunState:
         listed=Listed(
             RunKey(row["tenant_id"], row["data_source"], row["script"]), row["run_no"], row["fence"]
         ),
-        status=Status(row["status"]),
+        completed=row["status"] == Status.COMPLETED,  # the application may have words of its own
         due_at=row["due_at"],
         blocked_by=row["blocked_by"],
         held=row["held"],

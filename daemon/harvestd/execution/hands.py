@@ -26,6 +26,8 @@ class Hand:
     """How many rows the attempt has written so far."""
     cancelled_as: Outcome | None = None
     """LOST or CANCELLED once somebody cancelled it on purpose."""
+    recording: bool = False
+    """Its work has ended and is being recorded: too late to cancel it."""
 
     def report_progress(self, done: int, total: int | None) -> None:
         """How far the script says it is."""
@@ -58,7 +60,9 @@ class Hands:
     def cancel(self, outcome: Outcome, run_nos: Iterable[int] | None = None) -> int:
         """Cancel these attempts, or all; each ends with ``outcome``.  How many."""
         wanted = self.by_run if run_nos is None else set(run_nos)
-        chosen = [hand for run_no, hand in self.by_run.items() if run_no in wanted]
+        chosen = [
+            hand for run_no, hand in self.by_run.items() if run_no in wanted and not hand.recording
+        ]
         for hand in chosen:
             if hand.cancelled_as is None:
                 hand.cancelled_as = outcome

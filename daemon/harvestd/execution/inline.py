@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from harvestd.errors import ScriptFailed
 from harvestd.execution.executor import Call
@@ -13,6 +15,9 @@ class InlineExecutor:
     """Calls run() directly, within the attempt's own task."""
 
     name = "inline"
+
+    def __init__(self) -> None:
+        asyncio.get_running_loop().set_task_factory(_make_task)
 
     async def run(self, call: Call) -> None:
         """One call.  Nothing that a script raises gets past this as other than an Exception."""
@@ -25,11 +30,7 @@ class InlineExecutor:
             raise
         except BaseException as error:
             # SystemExit, KeyboardInterrupt and GeneratorExit would end the daemon.
-            raise ScriptFailed(
-                f"the script raised {type(error).__name__}",
-                why="it ends processes, and this process belongs to all tenants",
-                next_step="return from run(), or raise an ordinary exception",
-            ) from error
+            raise _exits(error) from error
         finally:
             surroundings.reset(token)
         if result is not None:
@@ -38,3 +39,25 @@ class InlineExecutor:
                 why="what a script has to say it says through db, progress and exceptions",
                 next_step="remove the return value",
             )
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """asyncio hands SystemExit of any task to the loop, which ends: not for a script's tasks."""
+    if surroundings.get(None) is not None:
+        coro = _contained(coro)
+    return asyncio.Task(coro, loop=loop, **options)
+
+
+async def _contained(coro: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coro
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise _exits(error) from error
+
+
+def _exits(error: BaseException) -> ScriptFailed:
+    return ScriptFailed(
+        f"the script raised {type(error).__name__}",
+        why="it ends processes, and this process belongs to all tenants",
+        next_step="return from run(), or raise an ordinary exception",
+    )

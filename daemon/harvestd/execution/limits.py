@@ -48,7 +48,7 @@ class Slots:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self._give_back()  # the slot was handed over in the moment of the cancellation
-            else:
+            elif future in self._waiting:  # else `_give_back` passed it over already
                 self._waiting.remove(future)
             raise
 

@@ -20,7 +20,14 @@ from pathlib import Path
 import structlog
 
 from harvestd.catalog.script import Script
-from harvestd.errors import DatabaseError, HarvestdError, LeaseLost, ScriptTimedOut, Waits
+from harvestd.errors import (
+    DatabaseError,
+    HarvestdError,
+    LeaseLost,
+    ScriptFailed,
+    ScriptTimedOut,
+    Waits,
+)
 from harvestd.execution.executor import Call, Executor
 from harvestd.execution.hands import Hand, Hands
 from harvestd.loading.facade import Db, rows_written_by
@@ -102,6 +109,7 @@ async def attempt_run(
             fence=claim.fence,
         ):
             ending = await _work(parts, attempt)
+            hand.recording = True
             await _record(parts, attempt, ending)
             _report(attempt, ending, time.perf_counter() - began)
         return ending.outcome
@@ -121,6 +129,8 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
     except asyncio.CancelledError:
         # Asked for by the heartbeat or the drain; from here on the record must go through.
         outcome = attempt.hand.cancelled_as or Outcome.CANCELLED
+        if outcome is Outcome.CANCELLED and not attempt.hand.task.cancelling():
+            outcome, error = Outcome.FAILED, _cancelled_itself()
         attempt.hand.task.uncancel()
     except Waits as wait:
         outcome, reason, until = Outcome.WAITING, wait.reason, wait.until
@@ -129,7 +139,9 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
     except ScriptTimedOut as late:
         outcome, error = Outcome.TIMED_OUT, late
     except Exception as failure:
-        outcome, error = Outcome.FAILED, failure
+        # A script may turn its cancellation into an error of its own.
+        outcome = attempt.hand.cancelled_as or Outcome.FAILED
+        error = failure if outcome is Outcome.FAILED else None
     follows = after_attempt(
         outcome,
         failures=attempt.claim.failures,
@@ -138,21 +150,40 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
         jitter=random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         wait_until=until,
     )
-    clean = current_redactor.get().clean
+    said = None
     if error is not None:
         reason = error.code if isinstance(error, HarvestdError) else type(error).__name__
-        log.warning("script_failed", code=reason, reason=summary(error), exc_info=error)
+        try:
+            said = summary(error)
+            log.warning("script_failed", code=reason, reason=said, exc_info=error)
+        except Exception as second:  # a script's exception may raise when it is looked at
+            log.warning("script_failed", code=reason, reason=type(second).__name__)
     return Ending(
         outcome=outcome,
         follows=follows,
         covered=attempt.uncommitted,
         windows=attempt.windows,
         rows=attempt.rows,
-        # Escaped: PostgreSQL stores no NUL and no lone surrogate, and one such text would cost
-        # every attempt that is recorded by the same statement.
-        reason=escape(clean(reason, ERROR_CHARS_MAX)) if reason else None,
-        error=escape(clean(summary(error), ERROR_CHARS_MAX)) if error is not None else None,
+        reason=_stored(reason),
+        error=_stored(said),
         plugin_hash=attempt.script.content_hash,
+    )
+
+
+def _stored(text: str | None) -> str | None:
+    """``text`` redacted and escaped.
+
+    PostgreSQL stores no NUL and no lone surrogate, and one such text would cost every attempt
+    that is recorded by the same statement.
+    """
+    return escape(current_redactor.get().clean(text, ERROR_CHARS_MAX)) if text else None
+
+
+def _cancelled_itself() -> ScriptFailed:
+    return ScriptFailed(
+        "run() ended with CancelledError, and nobody had cancelled it",
+        why="a task that the script awaited was cancelled, by itself or by the script",
+        next_step="catch asyncio.CancelledError where such a task is awaited",
     )
 
 
@@ -208,17 +239,21 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     try:
         async with asyncio.timeout(limit.total_seconds()) as deadline:
             await executor.run(call)
-    except TimeoutError as error:
-        if deadline.expired():
-            raise ScriptTimedOut(
-                f"run() took longer than {limit.total_seconds():g} s",
-                why="one call of run() is bounded, so that a hung upstream holds no slot for ever",
-                next_step="make the window narrower, or set `timeout` in the script",
-            ) from None
-        raise error
+    except Exception as error:
+        if not deadline.expired():
+            raise error
     finally:
-        fenced.end()
+        await fenced.end()
         attempt.rows += rows_written_by(db)
+    # Also when run() swallowed it and returned as if the window were loaded.
+    if deadline.expired():
+        raise ScriptTimedOut(
+            f"run() took longer than {limit.total_seconds():g} s",
+            why="one call of run() is bounded, so that a hung upstream holds no slot for ever",
+            next_step="make the window narrower, or set `timeout` in the script",
+        )
+    if attempt.hand.cancelled_as is not None:
+        raise asyncio.CancelledError
 
 
 async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:

@@ -19,7 +19,7 @@ from harvestd.execution.runner import Parts, attempt_run
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Listed
 from harvestd.tenants.config import Tenant
-from harvestd.terms import Outcome, ScriptName, Status
+from harvestd.terms import Outcome, ScriptName
 
 log = get_logger()
 
@@ -29,7 +29,7 @@ class RunState:
     """What a run row says, as far as readiness depends on it."""
 
     listed: Listed
-    status: Status
+    completed: bool
     due_at: datetime
     blocked_by: str | None
     held: bool
@@ -72,7 +72,7 @@ def readiness(
     if run is None:
         return Settled(done=False)
     if name not in turn.due:
-        return Settled(done=run.status is Status.COMPLETED and not run.held)
+        return Settled(done=run.completed and not run.held)
     for need in sorted(graph.needs.get(name, frozenset())):
         if not done.get(need, False):
             needed = turn.runs.get(need)
@@ -118,7 +118,7 @@ async def take_turn(parts: Parts, slots: Slots, catalog: Catalog, turn: TenantTu
         for task in progress.attempts:
             task.cancel()
         await asyncio.gather(*progress.attempts, return_exceptions=True)
-    if progress.blocked:
+    if progress.blocked and not parts.draining.is_set():
         await _say_blocked(parts, progress.blocked)
 
 
@@ -141,7 +141,8 @@ def _settle(progress: _Progress, graph: Graph, turn: TenantTurn) -> None:
 def _start(
     progress: _Progress, parts: Parts, slots: Slots, catalog: Catalog, turn: TenantTurn
 ) -> None:
-    runs_max = turn.tenant.runs_max or parts.tenant_runs_max
+    # At least one: with none the loop of `take_turn` would never wait for anything.
+    runs_max = max(1, turn.tenant.runs_max or parts.tenant_runs_max)
     while progress.waiting and len(progress.attempts) < runs_max:
         name = progress.waiting.pop(0)
         task = asyncio.create_task(
@@ -175,6 +176,10 @@ async def _attempt(
             )
     except DatabaseError as error:
         log.error("database_unreachable", code=error.code, reason="a run was not claimed")
+        return False
+    except Exception as error:
+        # One run's trouble must not end the tenant's other attempts.
+        log.error("cycle_failed", code="attempt", reason=type(error).__name__, exc_info=error)
         return False
     return outcome is Outcome.COMPLETED
 

@@ -8,8 +8,8 @@ and fence (`loading/seats.py`).
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,12 +77,21 @@ class Db:
                     self._rows_written += changed
         return written
 
-    def transaction(self) -> AbstractAsyncContextManager[RawConnection]:
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[RawConnection]:
         """A connection inside one transaction; ``db`` calls made inside it join it.
 
         Also from gathered tasks.  Use it to commit rows together with a bookmark or checkpoint.
         """
-        return self._fenced.transaction()
+        rows_before = self._rows_written
+        try:
+            async with self._fenced.transaction() as connection:
+                # Calls outside take turns with this block: whatever is counted in it is its own.
+                rows_before = self._rows_written
+                yield connection
+        except BaseException:
+            self._rows_written = rows_before
+            raise
 
     async def checkpoint(self, date: datetime) -> None:
         """Source time up to ``date`` is loaded: the next attempt begins there.

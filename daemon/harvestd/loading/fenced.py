@@ -41,6 +41,7 @@ class Fenced:
         self._binding = binding
         self._turn = asyncio.Lock()
         self._ended = False
+        self._held: tuple[Seat, asyncio.Task[object] | None] | None = None
 
     @property
     def source(self) -> str:
@@ -68,8 +69,7 @@ class Fenced:
                         raise _outlived()
                     yield transaction.seat
             else:
-                async with self._turn, self._seats.bound(self._binding) as seat:
-                    self._refuse_after_end()
+                async with self._turn, self._holding() as seat:
                     yield seat
 
     @asynccontextmanager
@@ -84,28 +84,52 @@ class Fenced:
             )
         from_inside: BaseException | None = None
         try:
-            async with self._turn, self._seats.bound(self._binding) as seat:
+            async with self._turn, self._holding() as seat:
                 transaction = Transaction(self, seat)
-                async with seat.connection.transaction():
-                    token = _current.set(transaction)
-                    try:
-                        yield RawConnection(transaction)
-                    except BaseException as error:
-                        from_inside = error
-                        seat.forget_search_path()  # it rolls back with the rest
-                        raise
-                    finally:
-                        _current.reset(token)
-                        async with transaction.turn:
+                try:
+                    async with seat.connection.transaction():
+                        token = _current.set(transaction)
+                        try:
+                            yield RawConnection(transaction)
+                            async with transaction.turn:
+                                transaction.ended = True
+                        except BaseException as error:
+                            from_inside = error
+                            raise
+                        finally:
+                            # After an error nothing is waited for: a call may be under way.
                             transaction.ended = True
+                            _current.reset(token)
+                except BaseException:
+                    seat.forget_search_path()  # it rolls back with the rest
+                    raise
         except (asyncpg.PostgresError, *LOST) as error:
             if error is from_inside:
                 raise  # the script's own, perhaps its upstream's ConnectionError: none of ours
             raise self._ours(error) from None
 
-    def end(self) -> None:
-        """From now on every call is refused: the run, or this window of it, is over."""
+    async def end(self) -> None:
+        """From now on every call is refused: the run, or this window of it, is over.
+
+        A task that outlived run() may hold the seat, and in its transaction the run's row: its
+        backend is ended before this returns, so that the end can be recorded.
+        """
         self._ended = True
+        if self._held is not None:
+            seat, task = self._held
+            await self._seats.end(seat, reason="run() has ended")
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+
+    @asynccontextmanager
+    async def _holding(self) -> AsyncIterator[Seat]:
+        async with self._seats.bound(self._binding) as seat:
+            self._refuse_after_end()
+            self._held = (seat, asyncio.current_task())
+            try:
+                yield seat
+            finally:
+                self._held = None
 
     def _joined(self) -> Transaction | None:
         transaction = _current.get()

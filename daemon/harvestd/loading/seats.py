@@ -59,17 +59,18 @@ class Seat:
         self,
         name: str,
         connection: asyncpg.Connection[Any],
-        lease: tuple[int, str],
+        seat_no: int,
         replica_id: UUID,
     ) -> None:
         self.name = name
         self.connection = connection
-        self.lease = lease
+        self.seat_no = seat_no
         self.replica_id = replica_id
         self.pid = connection.get_server_pid()
         self.bound: Binding | None = None
         self.ran_plugin_sql = True
         """Whether it is to be cleaned; a new one too, of what an earlier holder left behind."""
+        self.ended = False
         self._search_path: str | None = None
 
     async def admit_plugin_sql(self, source: str) -> None:
@@ -116,7 +117,7 @@ class Seats:
         self._line: Line = database.line("bindings")
         self._places = asyncio.Semaphore(seats_max)
         self._free: list[Seat] = []
-        self._idle_leases: list[tuple[int, str]] = []
+        self._idle_leases: list[int] = []
         known = statements or load_statements()
         self._bind_seat = known["bind_seat"]
         self._lease_seat = known["lease_seat"]
@@ -150,7 +151,7 @@ class Seats:
             except BaseException as error:
                 if seat is not None and not isinstance(error, Exception):
                     # Cancelled: what the backend is doing at this moment is unknown.
-                    await asyncio.shield(self._end(seat, reason="cancelled"))
+                    await asyncio.shield(self.end(seat, reason="cancelled"))
                     seat = None
                 raise
             finally:
@@ -183,7 +184,7 @@ class Seats:
     def _is_gone(self, seat: Seat) -> bool:
         if not seat.connection.is_closed():
             return False
-        self._idle_leases.append(seat.lease)
+        self._idle_leases.append(seat.seat_no)
         return True
 
     async def _is_clean(self, seat: Seat, binding: Binding) -> bool:
@@ -197,24 +198,32 @@ class Seats:
                 await seat.clean()
         except (asyncpg.PostgresError, *LOST):
             # Its last run may have left a time limit of 1 ms, or more than DISCARD can lock.
-            await asyncio.shield(self._end(seat, reason="it could not be cleaned"))
+            await asyncio.shield(self.end(seat, reason="it could not be cleaned"))
             return False
         return True
 
     async def _open(self) -> Seat:
         # A lease is renewed with each connection: SQL on a seat may change its login's password
         # and settings.
-        idle = self._idle_leases.pop()[0] if self._idle_leases else None
-        seat_no, password = await self._lease(idle)
-        name = self._roles.seat(seat_no)
+        replica_id = self.replica_id
+        idle = self._idle_leases.pop() if self._idle_leases else None
         try:
+            seat_no, password = await self._lease(idle)
+            idle = seat_no
+            name = self._roles.seat(seat_no)
             connection = await self._database.connect(
                 f"seat {seat_no}", user=name, password=password, statement_seconds=None
             )
         except BaseException:
-            self._idle_leases.append((seat_no, password))
+            if idle is not None:
+                self._keep_lease(idle, replica_id)
             raise
-        return Seat(name, connection, (seat_no, password), self.replica_id)
+        return Seat(name, connection, seat_no, replica_id)
+
+    def _keep_lease(self, seat_no: int, replica_id: UUID) -> None:
+        """For the next connection, unless this replica was declared dead since it leased."""
+        if replica_id == self.replica_id:
+            self._idle_leases.append(seat_no)
 
     async def _lease(self, seat_no: int | None = None) -> tuple[int, str]:
         """A seat no living replica has; a fresh password locks out whoever had it before."""
@@ -222,8 +231,7 @@ class Seats:
         async with self._line.connection() as connection, connection.transaction():
             # One at a time: two replicas must not make the same number.
             await connection.execute("LOCK TABLE harvestd.seat IN SHARE ROW EXCLUSIVE MODE")
-            if seat_no is None:
-                seat_no = await connection.fetchval(self._lease_seat.text, self.replica_id)
+            seat_no = await connection.fetchval(self._lease_seat.text, self.replica_id, seat_no)
             if seat_no is None:
                 seat_no = await connection.fetchval(self._make_seat.text, self.replica_id)
             await ensure_seat(connection, self._roles, seat_no, scram_verifier(password))
@@ -255,23 +263,30 @@ class Seats:
         seat.bound = binding
 
     async def _give_back(self, seat: Seat) -> None:
+        if seat.ended:
+            return
         if seat.replica_id != self.replica_id:
             seat.connection.terminate()  # leased under an id that was declared dead since
         elif seat.connection.is_closed():
-            self._idle_leases.append(seat.lease)
+            self._idle_leases.append(seat.seat_no)
+        elif seat.bound is None:
+            # Whether the server bound it is unknown, and it may still do so: never reused.
+            await asyncio.shield(self.end(seat, reason="not bound"))
         elif seat.connection.is_in_transaction():
-            await asyncio.shield(self._end(seat, reason="left in a transaction"))
+            await asyncio.shield(self.end(seat, reason="left in a transaction"))
         else:
             self._free.append(seat)
 
-    async def _end(self, seat: Seat, *, reason: str) -> None:
+    async def end(self, seat: Seat, *, reason: str) -> None:
         """End the seat's backend and wait until it is gone."""
+        if seat.ended:
+            return
+        seat.ended = True
         seat.connection.terminate()
-        if seat.replica_id == self.replica_id:
-            self._idle_leases.append(seat.lease)
-        log.debug("seat_ended", seat=seat.lease[0], reason=reason)
+        self._keep_lease(seat.seat_no, seat.replica_id)
+        log.debug("seat_ended", seat=seat.seat_no, reason=reason)
         try:
             await self._line.fetchval(self._end_backend, seat.pid, END_BACKEND_MS)
         except DatabaseError as error:
             # With the server away there is no backend either; the fence holds in any case.
-            log.warning("seat_ended", seat=seat.lease[0], reason=error.what)
+            log.warning("seat_ended", seat=seat.seat_no, reason=error.what)

@@ -16,7 +16,7 @@ from uuid import UUID
 from harvestd.database.pool import Database
 from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
-from harvestd.errors import LeaseLost
+from harvestd.errors import DatabaseError, HarvestdError, LeaseLost, Unreachable
 from harvestd.planning.state import NextState
 from harvestd.planning.window import Ledger
 from harvestd.runs.coalescing import Coalescer
@@ -104,8 +104,8 @@ class Claims:
         # For what may wait for a row's lock: it must not hold up the records of all others.
         self._patient_line = database.line("single records")
         self._claiming_now: set[int] = set()
-        self._claiming = Coalescer(self._claim_batch)
-        self._recording = Coalescer(self._record_batch)
+        self._claiming: Coalescer[Listed, Claim | Refusal] = Coalescer(self._claim_batch)
+        self._recording: Coalescer[tuple[Claim, Ending], bool] = Coalescer(self._record_batch)
 
     async def claim(self, listed: Listed) -> Claim | Refusal:
         """Take a listed run, unless somebody started or changed it since.
@@ -136,8 +136,13 @@ class Claims:
         a second try compares the fence and the holder, and is harmless.
         """
         await step("record")
-        if await self._recording.ask((claim, ending)):
-            return True
+        try:
+            if await self._recording.ask((claim, ending)):
+                return True
+        except Unreachable:
+            raise
+        except DatabaseError:
+            pass  # another's ending of the same batch may have been refused
         # Skipped because its row was locked, or lost: alone it waits for the lock, and knows.
         return (await self._record_batch([(claim, ending)], wait=True))[0]
 
@@ -179,7 +184,7 @@ class Claims:
         )
         return frozenset(row["run_no"] for row in rows)
 
-    async def _claim_batch(self, batch: Sequence[Listed]) -> list[Claim | Refusal]:
+    async def _claim_batch(self, batch: Sequence[Listed]) -> list[Claim | Refusal | Exception]:
         rows = await self._claim_line.fetch(
             self._claim_runs,
             self.replica_id,
@@ -201,14 +206,22 @@ class Claims:
         return [claim.run_no in recorded for claim, _ in batch]
 
 
-def _claim_from(listed: Listed, row: Any) -> Claim | Refusal:
+def _claim_from(listed: Listed, row: Any) -> Claim | Refusal | Exception:
     if row["answer"] != "taken":
         return Refusal.HELD if row["answer"] == "held" else Refusal.GONE
+    try:
+        ledger = Ledger(row["origin"], windows_of(row["covered"]))
+    except (ValueError, AttributeError):
+        return HarvestdError(
+            f"the ledger of {listed.key} cannot be read",
+            why="its origin is unknown, or a bound is infinite",
+            next_step="set origin and covered to finite times: other runs are not concerned",
+        )
     return Claim(
         key=listed.key,
         run_no=listed.run_no,
         fence=row["fence"],
-        ledger=Ledger(row["origin"], windows_of(row["covered"])),
+        ledger=ledger,
         started_at=row["started_at"],
         failures=row["failures"],
     )

@@ -51,6 +51,7 @@ class Enrolment:
         self._first_import = first_import
         self._mark: str | None = None
         self._unfinished: set[str] = set()
+        self._noted: set[int] = set()
         known = load_statements()
         self._read_clock = known["read_clock"]
         self._list_config_changes = known["list_config_changes"]
@@ -79,21 +80,19 @@ class Enrolment:
         The mark moves only after the difference is applied: a crash in between looks again.
         """
         clock = await self.read_clock()
-        if everything or self._mark is None:
-            difference = await self._apply_all(scripts, clock)
-            self._mark = clock.mark
-            self._unfinished = set(difference.locked.values())
-            return difference
-        row = await self._line.fetchrow(self._list_config_changes, self._mark)
+        row = await self._line.fetchrow(self._list_config_changes, self._mark or clock.mark)
         assert row is not None
-        changed: list[str | None] = [*(row["tenant_ids"] or []), *self._unfinished]
-        if None in changed:
+        notes = dict(zip(row["change_nos"], row["tenant_ids"], strict=True))
+        fresh = {tenant_id for no, tenant_id in notes.items() if no not in self._noted}
+        changed = sorted(t for t in fresh if t is not None)
+        if everything or self._mark is None or None in fresh:
             difference = await self._apply_all(scripts, clock)
-        elif changed:
-            difference = await self._apply_to([t for t in changed if t is not None], scripts, clock)
         else:
-            difference = Difference()
+            difference = await self._apply_to(sorted({*changed, *self._unfinished}), scripts, clock)
+        if changed:
+            await self._line.fetch(self._wake_runs_of, changed)
         self._mark = row["mark"]
+        self._noted = set(notes)
         self._unfinished = set(difference.locked.values())
         return difference
 
@@ -141,11 +140,12 @@ class Enrolment:
         self, tenant_ids: list[str], scripts: Mapping[ScriptName, Script], clock: Clock
     ) -> Difference:
         difference = Difference()
+        if not tenant_ids:
+            return difference
         rows = await self._line.fetch(self._find_missing_runs_of, *_names(scripts), tenant_ids)
         for start in range(0, len(rows), PAGE):
             await self._apply_page(rows[start : start + PAGE], scripts, clock, difference)
         _count_retired(difference, await self._line.fetch(self._retire_runs_of, tenant_ids))
-        await self._line.fetch(self._wake_runs_of, tenant_ids)
         return difference
 
     async def _apply_page(

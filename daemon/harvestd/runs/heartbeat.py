@@ -7,19 +7,24 @@ backends, wait until they are gone, free the runs, bury.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from harvestd import __version__
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, translate
 from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
+from harvestd.errors import DatabaseError
+from harvestd.observing.logs import get_logger
 from harvestd.terms import RunKey
+
+log = get_logger()
 
 # Two renewals may fail before another replica can take the runs.
 RENEWALS_PER_LEASE = 3
@@ -66,6 +71,7 @@ class Heartbeat:
         statements: Mapping[str, Statement] | None = None,
     ) -> None:
         self.replica_id = replica_id
+        self.pause_seconds = lease.total_seconds() / RENEWALS_PER_LEASE
         self._lease = lease
         self._tick = tick
         known = statements or load_statements()
@@ -98,9 +104,14 @@ class Heartbeat:
         """Renew the row; ``in_hand`` is run_no → fence.  Raises: Unreachable."""
         await step("heartbeat")
         sent = own_seconds()
-        row = await self._line.fetchrow(
-            self._beat, self.replica_id, list(in_hand.keys()), list(in_hand.values())
-        )
+        try:
+            # A connection that swallows what is sent must not keep us from stopping in time.
+            async with asyncio.timeout(self.pause_seconds):
+                row = await self._line.fetchrow(
+                    self._beat, self.replica_id, list(in_hand.keys()), list(in_hand.values())
+                )
+        except TimeoutError as error:
+            raise translate(error) from None
         if row is None:
             raise LookupError("harvestd.installation is empty: run `harvestd migrate`")
         if row["alive"]:
@@ -152,3 +163,19 @@ class Heartbeat:
         """Declare this replica dead itself, last of all, so that its tenants move at once."""
         await step("leave")
         await self._line.fetch(self._leave_the_living, self.replica_id)
+
+
+async def reap_forever(heartbeat: Heartbeat, on_freed: Callable[[], None]) -> None:
+    """Bury the dead every third of a lease; a loop of its own, so that no beat waits for it."""
+    while True:
+        await asyncio.sleep(heartbeat.pause_seconds)
+        try:
+            reaped = await heartbeat.reap()
+        except DatabaseError as error:
+            log.warning("heartbeat_missed", code=error.code, reason=f"reaping: {error.what}")
+            continue
+        for replica_id in reaped.marked:
+            log.warning("replica_reaped", dead_replica_id=str(replica_id))
+        if reaped.freed:
+            log.warning("runs_taken_over", runs=len(reaped.freed))
+            on_freed()

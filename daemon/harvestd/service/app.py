@@ -30,7 +30,7 @@ from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
 from harvestd.runs.enrolment import Enrolment
-from harvestd.runs.heartbeat import RENEWALS_PER_LEASE, Heartbeat
+from harvestd.runs.heartbeat import Heartbeat, reap_forever
 from harvestd.service.cycle import Cycle
 from harvestd.service.http import Health, make_app, serve
 from harvestd.service.ticker import Wanted, ticking
@@ -178,6 +178,7 @@ class App:
         metrics.HEARTBEAT_AGE.set_function(lambda: self.heartbeat.age_seconds)
         loops = [
             group.create_task(self._beat_forever(), name="heartbeat"),
+            group.create_task(reap_forever(self.heartbeat, self._runs_freed), name="reaper"),
             group.create_task(self._cycle_forever(), name="cycle"),
             group.create_task(self.feeder.feed_forever(), name="feeder"),
         ]
@@ -249,12 +250,16 @@ class App:
 
     async def _beat_forever(self) -> None:
         """A heartbeat every third of a lease; what it tells is acted upon at once."""
-        pause = self.lease.total_seconds() / RENEWALS_PER_LEASE
+        pause = self.heartbeat.pause_seconds
         seen: datetime | None = None
         reachable = True
         while True:
             try:
-                beat = await self.heartbeat.beat(self.hands.fences())
+                in_hand = self.hands.fences()
+                beat = await self.heartbeat.beat(in_hand)
+                if not beat.alive:
+                    await self._rejoin()
+                    continue
             except DatabaseError as error:
                 reachable = False
                 self.health.set_problem("database", error.what)
@@ -267,32 +272,23 @@ class App:
                     self.wanted.ask("the database is back", forced=False)
                 self.health.clear("database")
                 metrics.DATABASE_UP.set(1)
-                if not beat.alive:
-                    await self._rejoin()
-                    continue
-                if beat.stale:
-                    self.hands.cancel(Outcome.LOST, beat.stale)
+                # What was claimed anew since the beat was sent is ours.
+                now_in_hand = self.hands.fences()
+                self.hands.cancel(
+                    Outcome.LOST,
+                    [no for no in beat.stale if now_in_hand.get(no) == in_hand[no]],
+                )
                 newest = max(beat.forced_at, beat.woken_at)
                 if seen is not None and newest > seen:
                     self.wanted.ask("trigger", forced=False)
                 seen = newest
-                await self._reap()
             if self.heartbeat.overdue:
                 # Others may hold our runs by now; the fence would refuse us anyway.
                 self.hands.cancel(Outcome.LOST)
             await asyncio.sleep(pause if reachable else min(pause, 1.0))
 
-    async def _reap(self) -> None:
-        try:
-            reaped = await self.heartbeat.reap()
-        except DatabaseError as error:
-            log.warning("heartbeat_missed", code=error.code, reason=f"reaping: {error.what}")
-            return
-        for replica_id in reaped.marked:
-            log.warning("replica_reaped", dead_replica_id=str(replica_id))
-        if reaped.freed:
-            log.warning("runs_taken_over", runs=len(reaped.freed))
-            self.wanted.ask("runs of a dead replica", forced=False)
+    def _runs_freed(self) -> None:
+        self.wanted.ask("runs of a dead replica", forced=False)
 
     async def _rejoin(self) -> None:
         """Declared dead: give up everything at once and go on under a new id."""

@@ -63,8 +63,9 @@ class Cycle:
         catalog_changed = await self._refresh_catalog()
         await self._apply_schemas(again=forced)
         await self._apply_difference(everything=catalog_changed)
-        clock = await self.enrolment.read_clock()
+        # Before the clock is read: what is given back now is due in this very cycle.
         await self.claims.give_back_strays(in_hand)
+        clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
         self.forced_at = clock.now if forced else max(clock.forced_at, self.forced_at)
         due = await self._list_due(clock.now, self.forced_at)

@@ -8,9 +8,13 @@ SET due_at     = least(run.due_at, now()),
     failures   = 0,
     status     = CASE WHEN run.status = 'WAITING' THEN 'PENDING'::public."DataSourceRunStatus"
                       ELSE run.status END
-WHERE run.tenant_id = ANY ($1::text[])
-  AND run.retired_at IS NULL
-  AND run.replica_id IS NULL
-  AND (run.failures > 0 OR run.not_before > now() OR run.blocked_by IS NOT NULL
-       OR run.status = 'WAITING')
+FROM (SELECT held_up.run_no
+      FROM public.data_source_run AS held_up
+      WHERE held_up.tenant_id = ANY ($1::text[])
+        AND held_up.retired_at IS NULL
+        AND held_up.replica_id IS NULL
+        AND (held_up.failures > 0 OR held_up.not_before > now()
+             OR held_up.blocked_by IS NOT NULL OR held_up.status = 'WAITING')
+      FOR NO KEY UPDATE SKIP LOCKED) AS free
+WHERE run.run_no = free.run_no
 RETURNING run.run_no;

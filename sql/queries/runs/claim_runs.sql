@@ -30,8 +30,8 @@ free AS (
     JOIN public.data_source_run AS run ON run.run_no = asked.run_no AND run.fence = asked.fence
     WHERE (run.status <> 'RUNNING' OR run.replica_id IS NULL)
       AND run.retired_at IS NULL
-      AND run.origin IS NOT NULL
       AND run.not_before <= now()
+      AND isfinite(run.origin)
       AND EXISTS (SELECT FROM me)
     ORDER BY run.run_no
     FOR NO KEY UPDATE OF run SKIP LOCKED
@@ -53,6 +53,7 @@ SELECT asked.run_no,
        CASE WHEN taken.run_no IS NOT NULL THEN 'taken'
             WHEN run.replica_id IS NOT NULL THEN 'held'
             WHEN run.fence = asked.fence AND run.retired_at IS NULL AND run.not_before <= now()
+                 AND isfinite(run.origin)
                 THEN 'held'
             ELSE 'gone' END AS answer,
        taken.fence,
