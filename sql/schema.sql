@@ -50,8 +50,12 @@ CREATE TABLE public.data_source_run (
     reason text,
     retired_at timestamp with time zone,
     rows_written bigint DEFAULT 0 NOT NULL,
+    plugin_hash text,
+    deaths integer DEFAULT 0 NOT NULL,
+    CONSTRAINT covered_within_years_1_to_9999 CHECK ((covered <@ '{["0001-01-03 05:53:28+05:53:28","9999-12-29 05:30:00+05:30")}'::tstzmultirange)),
     CONSTRAINT fence_never_negative CHECK ((fence >= 0)),
-    CONSTRAINT held_only_while_running CHECK (((replica_id IS NULL) OR (status = 'RUNNING'::public."DataSourceRunStatus")))
+    CONSTRAINT held_only_while_running CHECK (((replica_id IS NULL) OR (status = 'RUNNING'::public."DataSourceRunStatus"))),
+    CONSTRAINT origin_within_years_1_to_9999 CHECK (((origin >= '0001-01-03 05:53:28+05:53:28'::timestamp with time zone) AND (origin <= '9999-12-29 05:30:00+05:30'::timestamp with time zone)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
 
@@ -396,7 +400,8 @@ CREATE TABLE public.tenant (
     name text DEFAULT ''::text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     runs_max integer,
-    paused_at timestamp with time zone
+    paused_at timestamp with time zone,
+    CONSTRAINT runs_max_at_least_one CHECK ((runs_max >= 1))
 );
 
 CREATE TABLE public.tenant_data_source_config (

@@ -126,9 +126,11 @@ async def test_a_cancelled_migration_leaves_whole_migrations_only(
 
 
 async def test_a_failing_migration_is_rolled_back_and_named(connection: Connection) -> None:
-    half = Migration(5, "0005_half", "5" * 64, False, "CREATE TABLE harvestd.half (); SELECT 1/0")
+    half = Migration(
+        9_000, "9000_half", "5" * 64, False, "CREATE TABLE harvestd.half (); SELECT 1/0"
+    )
 
-    with pytest.raises(DatabaseError, match="0005_half") as raised:
+    with pytest.raises(DatabaseError, match="9000_half") as raised:
         await migrate(connection, explicit=True, known=(*load_migrations(), half))
 
     assert raised.value.sqlstate == "22012"
@@ -164,49 +166,53 @@ async def test_a_changed_file_is_refused_by_its_name(connection: Connection) -> 
 async def test_an_older_replica_goes_on_beside_a_schema_that_does_not_break_it(
     connection: Connection,
 ) -> None:
-    await migrate(connection, explicit=True, known=(*load_migrations(), later(5, breaking=False)))
+    await migrate(
+        connection, explicit=True, known=(*load_migrations(), later(9_000, breaking=False))
+    )
 
     await check_schema(connection)
     assert await migrate(connection, explicit=False) == ()
 
 
 async def test_an_older_replica_refuses_a_schema_that_breaks_it(connection: Connection) -> None:
-    await migrate(connection, explicit=True, known=(*load_migrations(), later(5, breaking=True)))
+    await migrate(
+        connection, explicit=True, known=(*load_migrations(), later(9_000, breaking=True))
+    )
 
-    with pytest.raises(SchemaTooNew, match="0005_later"):
+    with pytest.raises(SchemaTooNew, match="9000_later"):
         await check_schema(connection)
-    with pytest.raises(SchemaTooNew, match="0005_later"):
+    with pytest.raises(SchemaTooNew, match="9000_later"):
         await migrate(connection, explicit=False)
 
 
 async def test_an_older_database_is_migrated_without_being_asked(connection: Connection) -> None:
     await migrate(connection, explicit=True)
-    newer = (*load_migrations(), later(5, breaking=False))
+    newer = (*load_migrations(), later(9_000, breaking=False))
 
     with pytest.raises(SchemaTooOld, match="harvestd migrate"):
         await check_schema(connection, known=newer)
 
-    assert await migrate(connection, explicit=False, known=newer) == ("0005_later",)
+    assert await migrate(connection, explicit=False, known=newer) == ("9000_later",)
     await check_schema(connection, known=newer)
 
 
 async def test_a_breaking_migration_is_left_to_harvestd_migrate(connection: Connection) -> None:
     await migrate(connection, explicit=True)
-    newer = (*load_migrations(), later(5, breaking=True))
+    newer = (*load_migrations(), later(9_000, breaking=True))
 
     with pytest.raises(SchemaTooOld, match="harvestd migrate"):
         await migrate(connection, explicit=False, known=newer)
 
     assert await applied(connection) == list(NAMES)
-    assert await migrate(connection, explicit=True, known=newer) == ("0005_later",)
+    assert await migrate(connection, explicit=True, known=newer) == ("9000_later",)
 
 
 async def test_breaking_migrations_are_no_obstacle_on_an_empty_database(
     connection: Connection,
 ) -> None:
-    newer = (*load_migrations(), later(5, breaking=True))
+    newer = (*load_migrations(), later(9_000, breaking=True))
 
-    assert await migrate(connection, explicit=False, known=newer) == (*NAMES, "0005_later")
+    assert await migrate(connection, explicit=False, known=newer) == (*NAMES, "9000_later")
 
 
 async def test_a_database_that_was_never_migrated_is_too_old(connection: Connection) -> None:

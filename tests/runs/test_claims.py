@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -109,13 +110,24 @@ async def test_recording_adds_the_window_to_the_ledger_and_moves_the_date(
     assert [attempt["outcome"] for attempt in history] == ["completed"]
 
 
-async def test_an_idle_success_writes_no_history(database: Database, database_url: str) -> None:
+async def test_an_idle_success_writes_history_only_as_a_change_of_state(
+    database: Database, database_url: str
+) -> None:
     claims, listed = await a_claimer(database), await a_run(database_url)
-    claim = await taken(claims, listed)
+    outcomes = (Outcome.COMPLETED, Outcome.COMPLETED, Outcome.FAILED, Outcome.COMPLETED)
+    for outcome in outcomes:
+        claim = await taken(claims, listed)
+        await claims.record(claim, an_ending(outcome=outcome))
+        listed = replace(listed, fence=claim.fence)
 
-    await claims.record(claim, an_ending())
-
-    assert await query(database_url, "SELECT * FROM harvestd.run_history") == []
+    history = await query(
+        database_url, "SELECT fence, outcome FROM harvestd.run_history ORDER BY fence"
+    )
+    assert [(attempt["fence"], attempt["outcome"]) for attempt in history] == [
+        (1, "completed"),
+        (3, "failed"),
+        (4, "completed"),
+    ]
 
 
 async def test_whose_fence_was_raised_neither_covers_nor_records(

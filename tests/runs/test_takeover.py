@@ -19,8 +19,10 @@ from harvestd.database.pool import Database
 from harvestd.database.roles import ensure_roles
 from harvestd.database.statements import Statement, load_statements
 from harvestd.loading.seats import Binding, Seats
-from harvestd.runs.claims import Claim, Claims, Refusal
-from harvestd.terms import Window
+from harvestd.runs.claims import Claim, Claims, Listed, Refusal
+from harvestd.runs.heartbeat import HELD_AFTER_DEATHS, Heartbeat
+from harvestd.service.acts import Acts
+from harvestd.terms import RunKey, Window
 from tests.builders import a_replica, a_run, an_ending, query, silence
 
 Statements = Mapping[str, Statement]
@@ -224,20 +226,58 @@ async def test_the_heartbeat_tells_which_runs_in_hand_are_no_longer_ours(
     assert (await replica.beat({claim.run_no: claim.fence})).stale == {claim.run_no}
 
 
-async def test_a_run_whose_holder_died_twice_in_a_row_backs_off(
+async def a_death_of_its_holder(reaper: Heartbeat, database: Database, url: str) -> None:
+    """A replica claims the only run and is never heard of again."""
+    victim = await a_replica(database)
+    (row,) = await query(url, "SELECT run_no, fence FROM data_source_run")
+    listed = Listed(RunKey("acme", "probe", "main"), row["run_no"], row["fence"])
+    assert isinstance(await Claims(database, victim.replica_id).claim(listed), Claim)
+    await silence(url, victim.replica_id)
+    assert (await reaper.reap()).freed == (listed.key,)
+
+
+STATE = (
+    "SELECT status::text, due_at <= now() AS due, not_before <= now() AS free, deaths, reason, "
+    "error FROM data_source_run"
+)
+
+
+async def test_a_run_whose_holder_died_backs_off_and_after_three_in_a_row_is_held(
     database: Database, database_url: str
 ) -> None:
-    reaper, listed = await a_replica(database), await a_run(database_url)
-    fence = 0
-    for death in range(2):
-        victim = await a_replica(database)
-        claim = await Claims(database, victim.replica_id).claim(replace(listed, fence=fence))
+    reaper = await a_replica(database)
+    await a_run(database_url)
+    states = []
+    for _ in range(3):
+        await a_death_of_its_holder(reaper, database, database_url)
+        states += await query(database_url, STATE)
+    await Acts(database).trigger("acme", None, None)
+    (triggered,) = await query(database_url, STATE)
+
+    assert [state["status"] for state in states] == ["PENDING", "PENDING", "FAILED"]
+    assert [state["due"] for state in states] == [True, False, False]
+    assert [state["free"] for state in states] == [True, True, False]
+    assert {state["reason"] for state in states} == {"holder_died"}
+    assert [state["error"] for state in states] == [None, None, HELD_AFTER_DEATHS]
+    assert (triggered["due"], triggered["free"], triggered["deaths"]) == (True, True, 0)
+
+
+async def test_deaths_count_only_while_nothing_is_recorded_or_covered_between(
+    database: Database, database_url: str
+) -> None:
+    reaper, living = await a_replica(database), await a_replica(database)
+    listed = await a_run(database_url)
+    claims = Claims(database, living.replica_id)
+    for ends in ("recorded", "covered"):
+        await a_death_of_its_holder(reaper, database, database_url)
+        (row,) = await query(database_url, "SELECT fence, deaths FROM data_source_run")
+        assert row["deaths"] == 1
+        claim = await claims.claim(replace(listed, fence=row["fence"]))
         assert isinstance(claim, Claim)
-        await silence(database_url, victim.replica_id)
-        await reaper.reap()
-        (row,) = await query(
-            database_url, "SELECT fence, due_at <= now() AS due, reason FROM data_source_run"
-        )
-        fence = row["fence"]
-        assert row["due"] == (death == 0)
-        assert row["reason"] == "holder_died"
+        if ends == "recorded":
+            await claims.record(claim, an_ending())
+        else:
+            await claims.cover(claim, Window(claim.ledger.origin, claim.started_at))
+
+    (row,) = await query(database_url, "SELECT deaths FROM data_source_run")
+    assert row["deaths"] == 0

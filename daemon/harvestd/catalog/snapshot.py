@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,13 @@ class Catalog:
         """The script of that name, or None when this replica has no usable one."""
         source = self.sources.get(name.source)
         return source.scripts.get(name.script) if source else None
+
+    def why_missing(self, name: ScriptName) -> str:
+        """Why there is no usable script of that name."""
+        for problem in self.problems:
+            if problem.source == name.source and problem.script in (name.script, None):
+                return str(problem)
+        return f"no plugin folder of {socket.gethostname()} has {name}"
 
     def scripts_of(self, sources: Iterable[str]) -> tuple[Script, ...]:
         """All scripts of these data sources by name; unknown sources have none."""

@@ -43,6 +43,8 @@ enum DataSourceRunStatus {
   reason      String?
   retiredAt   DateTime? @map("retired_at") @db.Timestamptz(6)
   rowsWritten BigInt    @default(0) @map("rows_written")
+  pluginHash  String?   @map("plugin_hash")
+  deaths      Int       @default(0)
 
 And for the role the application connects as, since a time without a zone is read in the
 session's own:  ALTER ROLE <the application's role> SET timezone = 'UTC';"""

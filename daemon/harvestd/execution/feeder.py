@@ -15,14 +15,14 @@ from typing import Any
 from harvestd.catalog.snapshot import EMPTY, Catalog
 from harvestd.database.pool import Database
 from harvestd.database.statements import load_statements
-from harvestd.errors import HarvestdError
+from harvestd.errors import DatabaseError
 from harvestd.execution.limits import Slots
 from harvestd.execution.runner import Parts
 from harvestd.execution.turn import RunState, TenantTurn, take_turn
-from harvestd.observing.logs import get_logger
+from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Listed
 from harvestd.tenants.config import Tenant, envs_of
-from harvestd.terms import RunKey, Status
+from harvestd.terms import RunKey, ScriptName, Status
 
 log = get_logger()
 
@@ -49,7 +49,7 @@ class Feeder:
         self._slots = slots
         self._line = database.line("turns")
         self._catalog = EMPTY
-        self._unusable: frozenset[str] = frozenset()
+        self._unusable: Mapping[str, str] = {}
         self._pending: dict[str, DueTenant] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
         self._fetching = 0
@@ -62,8 +62,13 @@ class Feeder:
         self._read_env = known["read_env"]
         self._read_tenants = known["read_tenants"]
 
-    def offer(self, due: Iterable[DueTenant], catalog: Catalog, unusable: frozenset[str]) -> None:
-        """The list of a new cycle replaces what is left of the old one; draining, none does."""
+    def offer(
+        self, due: Iterable[DueTenant], catalog: Catalog, unusable: Mapping[str, str]
+    ) -> None:
+        """The list of a new cycle replaces what is left of the old one; draining, none does.
+
+        ``unusable`` are data sources whose scripts are not to be run, and why.
+        """
         if self._parts.draining.is_set():
             return
         self._catalog = catalog
@@ -115,9 +120,8 @@ class Feeder:
     async def _start_turns(self, page: list[DueTenant]) -> None:
         try:
             turns = await self._read_turns(page)
-        except HarvestdError as error:
-            # The next cycle lists them again.
-            log.error("database_unreachable", code=error.code, reason="turns were not started")
+        except DatabaseError as error:
+            report_database_error(error, "turns were not started")  # the next cycle lists them
             turns = []
         self._fetching = 0
         for turn in turns:
@@ -131,7 +135,7 @@ class Feeder:
             await take_turn(self._parts, self._slots, self._catalog, turn)
         except Exception as error:
             # One tenant's turn must not end another's; the next cycle lists what is left.
-            log.error("cycle_failed", code="turn", reason=type(error).__name__, exc_info=error)
+            log.error("turn_failed", reason=type(error).__name__, exc_info=error)
         finally:
             self._turns.pop(turn.tenant.tenant_id, None)
             self._note_change()
@@ -167,11 +171,17 @@ class Feeder:
             for name, state in states.items()
             if fences.get(state.listed.run_no) == state.listed.fence
             and name.source in tenant.envs
-            and name.source not in self._unusable
-            and self._catalog.script(name) is not None
             and state.listed.key not in self._parts.hands.keys
         )
-        return TenantTurn(tenant, states, due)
+        unusable = {name: why for name in due if (why := self._why_unusable(name))}
+        return TenantTurn(tenant, states, due - unusable.keys(), unusable)
+
+    def _why_unusable(self, name: ScriptName) -> str | None:
+        if name.source in self._unusable:
+            return f"schema.sql of {name.source}: {self._unusable[name.source]}"
+        if self._catalog.script(name) is None:
+            return self._catalog.why_missing(name)
+        return None
 
     def _note_change(self) -> None:
         self._changed.set()

@@ -36,13 +36,13 @@ from harvestd.loading.seats import Binding, Seats
 from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
 from harvestd.observing.lines import escape
-from harvestd.observing.logs import get_logger
+from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.observing.redaction import Redactor, current_redactor
 from harvestd.observing.tracebacks import summary
 from harvestd.planning.state import after_attempt
 from harvestd.planning.window import DueWindow, next_window, window_end
 from harvestd.plugin import Surroundings
-from harvestd.runs.claims import Claim, Claims, Ending, Listed, Refusal
+from harvestd.runs.claims import Claim, Claims, Ending, Listed, Refusal, matters
 from harvestd.tenants.config import Env
 from harvestd.terms import Outcome, Window
 
@@ -92,7 +92,7 @@ async def attempt_run(
 
     Raises: Unreachable, when the claim could not be asked for.
     """
-    claim = await parts.claims.claim(listed)
+    claim = await parts.claims.claim(listed, script.content_hash)
     if isinstance(claim, Refusal):
         return claim
     task = asyncio.current_task()
@@ -239,9 +239,9 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     try:
         async with asyncio.timeout(limit.total_seconds()) as deadline:
             await executor.run(call)
-    except Exception as error:
+    except Exception:
         if not deadline.expired():
-            raise error
+            raise
     finally:
         await fenced.end()
         attempt.rows += rows_written_by(db)
@@ -269,7 +269,7 @@ async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
         parts.ask_cycle("a run was given back")
     except DatabaseError as error:
         # The row stays ours and RUNNING; the next cycle finds it not in hand and gives it back.
-        log.error("database_unreachable", code=error.code, reason="an attempt was not recorded")
+        report_database_error(error, "an attempt was not recorded")
 
 
 def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
@@ -280,7 +280,8 @@ def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
     of_script.rows.inc(attempt.rows)
     of_script.windows.inc(attempt.windows)
     failed = ending.outcome in {Outcome.FAILED, Outcome.TIMED_OUT}
-    write = log.warning if failed else log.info if ending.matters else log.debug
+    kept = matters(attempt.claim, ending)
+    write = log.warning if failed else log.info if kept else log.debug
     write(
         "run_finished",
         outcome=ending.outcome.value,

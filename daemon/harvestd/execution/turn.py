@@ -16,7 +16,7 @@ from harvestd.catalog.snapshot import Catalog
 from harvestd.errors import DatabaseError
 from harvestd.execution.limits import Slots
 from harvestd.execution.runner import Parts, attempt_run
-from harvestd.observing.logs import get_logger
+from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Listed
 from harvestd.tenants.config import Tenant
 from harvestd.terms import Outcome, ScriptName
@@ -37,11 +37,16 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class TenantTurn:
-    """A tenant and its runs as its turn finds them; ``due`` are those that may be claimed."""
+    """A tenant and its runs as its turn finds them.
+
+    ``due`` are those that may be claimed; ``unusable`` are due too, but this replica cannot run
+    them, and why.
+    """
 
     tenant: Tenant
     runs: Mapping[ScriptName, RunState]
     due: frozenset[ScriptName]
+    unusable: Mapping[ScriptName, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,8 @@ async def take_turn(parts: Parts, slots: Slots, catalog: Catalog, turn: TenantTu
     progress = _Progress(
         TopologicalSorter({name: graph.needs.get(name, frozenset()) & nodes for name in nodes})
     )
-    for name, why in graph.blocked.items():
-        if name in turn.due:
+    for name, why in {**graph.blocked, **turn.unusable}.items():
+        if name in turn.due or name in turn.unusable:
             progress.blocked.append((turn.runs[name].listed, why, None))
     progress.sorter.prepare()
     try:
@@ -175,11 +180,11 @@ async def _attempt(
                 parts, run.listed, script, turn.tenant.envs[name.source], source.plain_keys
             )
     except DatabaseError as error:
-        log.error("database_unreachable", code=error.code, reason="a run was not claimed")
+        report_database_error(error, "a run was not claimed")
         return False
     except Exception as error:
         # One run's trouble must not end the tenant's other attempts.
-        log.error("cycle_failed", code="attempt", reason=type(error).__name__, exc_info=error)
+        log.error("turn_failed", reason=type(error).__name__, exc_info=error)
         return False
     return outcome is Outcome.COMPLETED
 
@@ -188,7 +193,7 @@ async def _say_blocked(parts: Parts, blocked: list[tuple[Listed, str, datetime |
     try:
         news = await parts.claims.mark_blocked(blocked)
     except DatabaseError as error:
-        log.error("database_unreachable", code=error.code, reason="blocked runs were not noted")
+        report_database_error(error, "blocked runs were not noted")
         return
     for listed, by, _ in blocked:
         if listed.run_no in news:
@@ -198,5 +203,5 @@ async def _say_blocked(parts: Parts, blocked: list[tuple[Listed, str, datetime |
                 source=listed.key.source,
                 script=listed.key.script,
                 blocked_by=by,
-                reason="what it needs is missing, failed or waits; its progress is kept",
+                reason="it goes on by itself once that is mended; its progress is kept",
             )

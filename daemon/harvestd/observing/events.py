@@ -69,6 +69,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "code reason",
             "The next tick tries again; if it recurs, read `exception` and `code`.",
         ),
+        "turn_failed": _event(
+            "error",
+            "reason",
+            "One tenant's turn or attempt ended by a mistake of harvestd; the next cycle lists it "
+            "again. Report it with its `exception`.",
+        ),
         "cycle_requested": _event("info", "reason", NOTHING),
         # The catalog
         "catalog_reloaded": _event("info", "scripts sources problems", NOTHING),
@@ -86,6 +92,11 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         # Runs
         "runs_enrolled": _event("info", "runs", NOTHING),
+        "tenants_refused": _event(
+            "error",
+            "tenants",
+            "Give these tenants shorter ids: one of more than 2,000 bytes fits into no index.",
+        ),
         "runs_retired": _event(
             "info", "runs", "Nothing: their configuration is gone, their progress kept."
         ),
@@ -135,6 +146,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "dead_replica_id",
             "Find out why that replica stopped; its runs go on here.",
         ),
+        "reaping_failed": _event(
+            "warning",
+            "code reason",
+            "Nothing, if it is one: the next third of a lease tries again. If it recurs, look at "
+            "the database: runs of dead replicas are not taken over.",
+        ),
         "runs_taken_over": _event("warning", "runs", NOTHING),
         # The database
         "database_unreachable": _event(
@@ -142,8 +159,21 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "code reason",
             "Bring PostgreSQL back, or correct HARVESTD_DATABASE_URL; runs resume by themselves.",
         ),
+        "database_refused": _event(
+            "error",
+            "code reason",
+            "PostgreSQL is there and refused a statement, for the reason in `code`; the next "
+            "cycle tries again. If it recurs, report it.",
+        ),
         "database_back": _event("info", "", NOTHING),
         "migration_applied": _event("info", "migration", NOTHING),
+        "prepared_transactions_admitted": _event(
+            "warning",
+            "transactions_max",
+            "Set max_prepared_transactions to 0 unless an application needs it: with PREPARE "
+            "TRANSACTION a script can leave its run's row locked. Such a one stands in "
+            "pg_prepared_xacts and ends with ROLLBACK PREPARED.",
+        ),
         "schema_applied": _event("info", "seconds", NOTHING),
         "schema_refused": _event(
             "error",

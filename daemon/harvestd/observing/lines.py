@@ -16,7 +16,6 @@ from uuid import UUID
 import orjson
 from structlog.typing import EventDict, WrappedLogger
 
-from harvestd.errors import HarvestdError
 from harvestd.observing import metrics
 from harvestd.observing.events import CONTEXT_FIELDS, EVENTS
 from harvestd.observing.redaction import SECRET_CHARS_MIN, Redactor, current_redactor
@@ -86,8 +85,7 @@ def _cleaned(value: object, redactor: Redactor, depth: int) -> object:  # noqa: 
     if isinstance(value, TEXTUAL):
         return _text(str(value), redactor)
     if isinstance(value, BaseException):
-        plain = str(value) if isinstance(value, HarvestdError) else summary(value)
-        return _text(plain, redactor)
+        return _text(summary(value), redactor)
     if depth == 0:
         return "..."
     if isinstance(value, dict):

@@ -17,6 +17,7 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from harvestd.errors import DatabaseError, Unreachable
 from harvestd.observing import lines
 from harvestd.observing.events import CONTEXT_FIELDS, EVENTS, Event
 from harvestd.observing.redaction import (
@@ -85,6 +86,15 @@ def _install(level: int, render: Renderer, out: lines.Lines) -> None:
         logger_factory=lambda *_: out,
         cache_logger_on_first_use=False,
     )
+
+
+def report_database_error(error: DatabaseError, consequence: str) -> None:
+    """Log what became of a piece of work whose statement failed: the next cycle repeats it."""
+    if isinstance(error, Unreachable):
+        get_logger().error("database_unreachable", code=error.code, reason=consequence)
+    else:
+        reason = f"{consequence}: {error.what}"
+        get_logger().error("database_refused", code=error.code, reason=reason)
 
 
 def _note_unknown_event(_log: WrappedLogger, _method: str, event: EventDict) -> EventDict:

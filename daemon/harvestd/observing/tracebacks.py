@@ -43,7 +43,9 @@ def describe(error: BaseException) -> list[dict[str, object]]:
 
 
 def summary(error: BaseException) -> str:
-    """One line: the type, and what may be said of it."""
+    """One line: the type, and what may be said of it; of our own errors what, why and next."""
+    if isinstance(error, HarvestdError):
+        return str(error)
     described = _described(error)
     described.pop("at", None)
     name = str(described.pop("type"))

@@ -16,7 +16,7 @@ from uuid import UUID
 from harvestd.database.pool import Database
 from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
-from harvestd.errors import DatabaseError, HarvestdError, LeaseLost, Unreachable
+from harvestd.errors import DatabaseError, LeaseLost, Unreachable
 from harvestd.planning.state import NextState
 from harvestd.planning.window import Ledger
 from harvestd.runs.coalescing import Coalescer
@@ -42,6 +42,8 @@ class Claim:
     ledger: Ledger
     started_at: datetime
     failures: int
+    was_completed: bool
+    """Whether the attempt before it had completed."""
 
 
 class Refusal(Enum):
@@ -64,10 +66,11 @@ class Ending:
     error: str | None = None
     plugin_hash: str | None = None
 
-    @property
-    def matters(self) -> bool:
-        """Whether it belongs into the history: an idle success does not."""
-        return self.outcome is not Outcome.COMPLETED or self.rows > 0 or self.windows > 1
+
+def matters(claim: Claim, ending: Ending) -> bool:
+    """Whether an attempt belongs into the history: an idle success after another does not."""
+    idle = ending.outcome is Outcome.COMPLETED and ending.rows == 0 and ending.windows <= 1
+    return not (idle and claim.was_completed)
 
 
 def multirange(windows: Iterable[Window]) -> str:
@@ -93,6 +96,7 @@ class Claims:
         self.replica_id = replica_id
         known = statements or load_statements()
         self._claim_runs = known["claim_runs"]
+        self._hold_run = known["hold_run"]
         self._record_attempts = known["record_attempts"]
         self._cover_window = known["cover_window"]
         self._give_back_runs = known["give_back_runs"]
@@ -101,21 +105,24 @@ class Claims:
         self._mark_blocked_runs = known["mark_blocked_runs"]
         self._claim_line = database.line("claims")
         self._record_line = database.line("records")
-        # For what may wait for a row's lock: it must not hold up the records of all others.
+        # For what may wait for a row's lock: it must not hold up the records of all others,
+        # nor the ledger of those that go on.
         self._patient_line = database.line("single records")
+        self._ledger_line = database.line("ledger")
         self._claiming_now: set[int] = set()
-        self._claiming: Coalescer[Listed, Claim | Refusal] = Coalescer(self._claim_batch)
-        self._recording: Coalescer[tuple[Claim, Ending], bool] = Coalescer(self._record_batch)
+        self._claiming = Coalescer(self._claim_batch)
+        self._recording = Coalescer(self._record_batch)
 
-    async def claim(self, listed: Listed) -> Claim | Refusal:
+    async def claim(self, listed: Listed, plugin_hash: str | None = None) -> Claim | Refusal:
         """Take a listed run, unless somebody started or changed it since.
 
+        ``plugin_hash`` is of the content that it will run from.
         Raises: Unreachable; the claim may then have been taken, and `give_back_strays` lets it go.
         """
         await step("claim")
         self._claiming_now.add(listed.run_no)
         try:
-            return await self._claiming.ask(listed)
+            return await self._claiming.ask((listed, plugin_hash))
         finally:
             # A claim given at this moment reaches its hand before anybody else gets to look.
             self._claiming_now.discard(listed.run_no)
@@ -123,7 +130,7 @@ class Claims:
     async def cover(self, claim: Claim, window: Window) -> None:
         """Add a finished window to the ledger.  Raises: LeaseLost, Unreachable."""
         await step("cover")
-        row = await self._patient_line.fetchrow(
+        row = await self._ledger_line.fetchrow(
             self._cover_window, claim.run_no, claim.fence, multirange([window])
         )
         if row is None:
@@ -144,7 +151,9 @@ class Claims:
         except DatabaseError:
             pass  # another's ending of the same batch may have been refused
         # Skipped because its row was locked, or lost: alone it waits for the lock, and knows.
-        return (await self._record_batch([(claim, ending)], wait=True))[0]
+        async with self._patient_line.connection() as connection, connection.transaction():
+            await connection.fetch(self._hold_run.text, claim.run_no)
+            return bool(await connection.fetch(*self._recording_of([(claim, ending)])))
 
     async def give_back(self, run_nos: Sequence[int]) -> None:
         """Let go of runs whose fence somebody else has raised, or that we will not start."""
@@ -174,7 +183,7 @@ class Claims:
     async def mark_blocked(
         self, blocked: Sequence[tuple[Listed, str, datetime | None]]
     ) -> frozenset[int]:
-        """Say why runs wait for others; the run_nos for which that is news."""
+        """Say why runs cannot start; the run_nos for which the reason is another than before."""
         rows = await self._patient_line.fetch(
             self._mark_blocked_runs,
             [listed.run_no for listed, _, _ in blocked],
@@ -182,48 +191,42 @@ class Claims:
             [why for _, why, _ in blocked],
             [due_at for _, _, due_at in blocked],
         )
-        return frozenset(row["run_no"] for row in rows)
+        return frozenset(row["run_no"] for row in rows if row["news"])
 
-    async def _claim_batch(self, batch: Sequence[Listed]) -> list[Claim | Refusal | Exception]:
+    async def _claim_batch(
+        self, batch: Sequence[tuple[Listed, str | None]]
+    ) -> list[Claim | Refusal]:
         rows = await self._claim_line.fetch(
             self._claim_runs,
             self.replica_id,
-            [listed.run_no for listed in batch],
-            [listed.fence for listed in batch],
+            [listed.run_no for listed, _ in batch],
+            [listed.fence for listed, _ in batch],
+            [plugin_hash for _, plugin_hash in batch],
         )
         answers = {row["run_no"]: row for row in rows}
-        return [_claim_from(listed, answers[listed.run_no]) for listed in batch]
+        return [_claim_from(listed, answers[listed.run_no]) for listed, _ in batch]
 
-    async def _record_batch(
-        self, batch: Sequence[tuple[Claim, Ending]], *, wait: bool = False
-    ) -> list[bool]:
-        statement = self._record_attempts
-        text = statement.text.replace("SKIP LOCKED", "") if wait else statement.text
-        line = self._patient_line if wait else self._record_line
-        async with line.connection() as connection:
-            rows = await connection.fetch(text, self.replica_id, *_columns(batch))
+    async def _record_batch(self, batch: Sequence[tuple[Claim, Ending]]) -> list[bool]:
+        async with self._record_line.connection() as connection:
+            rows = await connection.fetch(*self._recording_of(batch))
         recorded = {row["run_no"] for row in rows}
         return [claim.run_no in recorded for claim, _ in batch]
 
+    def _recording_of(self, batch: Sequence[tuple[Claim, Ending]]) -> list[Any]:
+        return [self._record_attempts.text, self.replica_id, *_columns(batch)]
 
-def _claim_from(listed: Listed, row: Any) -> Claim | Refusal | Exception:
+
+def _claim_from(listed: Listed, row: Any) -> Claim | Refusal:
     if row["answer"] != "taken":
         return Refusal.HELD if row["answer"] == "held" else Refusal.GONE
-    try:
-        ledger = Ledger(row["origin"], windows_of(row["covered"]))
-    except (ValueError, AttributeError):
-        return HarvestdError(
-            f"the ledger of {listed.key} cannot be read",
-            why="its origin is unknown, or a bound is infinite",
-            next_step="set origin and covered to finite times: other runs are not concerned",
-        )
     return Claim(
         key=listed.key,
         run_no=listed.run_no,
         fence=row["fence"],
-        ledger=ledger,
+        ledger=Ledger(row["origin"], windows_of(row["covered"])),
         started_at=row["started_at"],
         failures=row["failures"],
+        was_completed=row["was_completed"],
     )
 
 
@@ -245,7 +248,7 @@ def _columns(batch: Sequence[tuple[Claim, Ending]]) -> list[list[Any]]:
             ending.windows,
             ending.rows,
             ending.plugin_hash,
-            ending.matters,
+            matters(claim, ending),
         )
         for claim, ending in batch
     ]

@@ -21,14 +21,11 @@ BATCH_MAX = 500
 class Coalescer(Generic[Asked, Answer]):
     """Turns single questions into batches for ``send``, at most one batch under way.
 
-    ``send`` answers in the order of what it was asked; an answer that is an exception is
-    raised to its asker alone, an error of ``send`` to every asker of the batch.
-    An asker that is cancelled does not cancel the batch.
+    ``send`` answers in the order of what it was asked.  Its error reaches every
+    asker of the batch.  An asker that is cancelled does not cancel the batch.
     """
 
-    def __init__(
-        self, send: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Exception]]]
-    ) -> None:
+    def __init__(self, send: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]]) -> None:
         self._send = send
         self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
         self._sending: asyncio.Task[None] | None = None
@@ -62,9 +59,5 @@ class Coalescer(Generic[Asked, Answer]):
                 raise
             return
         for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
+            if not future.done():
                 future.set_result(answer)

@@ -6,9 +6,9 @@ leave; at the start, hourly, and with a new catalog everything is compared.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from harvestd.catalog.script import Script
@@ -20,6 +20,8 @@ from harvestd.terms import RunKey, ScriptName
 
 PAGE = 5_000
 """Rows applied by one statement."""
+FOREVER = datetime.max.replace(tzinfo=UTC)
+"""Becomes PostgreSQL's infinity."""
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class Difference:
     enrolled: int = 0
     revived: int = 0
     retired: int = 0
+    too_long: set[str] = field(default_factory=set)
+    """Tenants whose id fits into no key."""
     locked: dict[int, str] = field(default_factory=dict)
     """run_no → tenant of rows that an open transaction of their script holds: for a later cycle,
     once whoever holds the run has cancelled it."""
@@ -48,6 +52,7 @@ class Enrolment:
 
     def __init__(self, database: Database, *, first_import: timedelta) -> None:
         self._line = database.line("planning")
+        self._page_line = database.line("enrolment")
         self._first_import = first_import
         self._mark: str | None = None
         self._unfinished: set[str] = set()
@@ -66,6 +71,7 @@ class Enrolment:
         self._retire_runs = known["retire_runs"]
         self._retire_runs_of = known["retire_runs_of"]
         self._wake_runs_of = known["wake_runs_of"]
+        self._wake_changed_scripts = known["wake_changed_scripts"]
 
     async def read_clock(self) -> Clock:
         """The database's time.  Raises: Unreachable."""
@@ -80,24 +86,37 @@ class Enrolment:
         The mark moves only after the difference is applied: a crash in between looks again.
         """
         clock = await self.read_clock()
-        row = await self._line.fetchrow(self._list_config_changes, self._mark or clock.mark)
+        first = self._mark is None
+        row = await self._line.fetchrow(self._list_config_changes, self._mark or "0")
         assert row is not None
-        notes = dict(zip(row["change_nos"], row["tenant_ids"], strict=True))
-        fresh = {tenant_id for no, tenant_id in notes.items() if no not in self._noted}
-        changed = sorted(t for t in fresh if t is not None)
-        if everything or self._mark is None or None in fresh:
+        notes = zip(row["change_nos"], row["tenant_ids"], row["noted_ats"], strict=True)
+        fresh = [(tenant_id, at) for no, tenant_id, at in notes if no not in self._noted]
+        changed = {tenant_id: at for tenant_id, at in fresh if tenant_id is not None}
+        if everything or first or len(changed) < len({tenant_id for tenant_id, _ in fresh}):
             difference = await self._apply_all(scripts, clock)
         else:
             difference = await self._apply_to(sorted({*changed, *self._unfinished}), scripts, clock)
         if changed:
-            await self._line.fetch(self._wake_runs_of, changed)
+            # At the start a run may have seen the change already, under another replica; later
+            # a note that was never seen before is news, whenever its transaction began.
+            seen = list(changed.values()) if first else [FOREVER] * len(changed)
+            await self._line.fetch(self._wake_runs_of, list(changed), seen)
         self._mark = row["mark"]
-        self._noted = set(notes)
+        self._noted = set(row["change_nos"])
         self._unfinished = set(difference.locked.values())
         return difference
 
-    async def due_runs(self, began: datetime, forced_at: datetime) -> AsyncIterator[Any]:
-        """The due list (tenant_id, run_no, fence, due_at), streamed: ids only."""
+    async def wake_changed(self, scripts: Mapping[ScriptName, Script]) -> int:
+        """End the backoff of runs whose plugin is another than when they failed: how many."""
+        rows = await self._line.fetch(
+            self._wake_changed_scripts,
+            *_names(scripts),
+            [script.content_hash for script in scripts.values()],
+        )
+        return len(rows)
+
+    async def due_runs(self, began: datetime, forced_at: datetime) -> AsyncGenerator[Any, None]:
+        """The due list (tenant_id, run_no, fence, due_at), streamed: ids only.  To be closed."""
         async with self._line.connection() as connection, connection.transaction(readonly=True):
             async for row in connection.cursor(
                 self._list_due_runs.text, began, forced_at, prefetch=PAGE
@@ -121,18 +140,11 @@ class Enrolment:
 
     async def _apply_all(self, scripts: Mapping[ScriptName, Script], clock: Clock) -> Difference:
         difference = Difference()
-        async with self._line.connection() as connection:
-            pages: list[list[Any]] = [[]]
-            async with connection.transaction(readonly=True):
-                cursor = connection.cursor(
-                    self._find_missing_runs.text, *_names(scripts), prefetch=PAGE
-                )
-                async for row in cursor:
-                    if len(pages[-1]) == PAGE:
-                        pages.append([])
-                    pages[-1].append(row)
-        for page in pages:
-            await self._apply_page(page, scripts, clock, difference)
+        # Pages are applied on another connection while this one reads on: memory stays flat.
+        async with self._line.connection() as connection, connection.transaction(readonly=True):
+            cursor = await connection.cursor(self._find_missing_runs.text, *_names(scripts))
+            while page := await cursor.fetch(PAGE):
+                await self._apply_page(page, scripts, clock, difference)
         _count_retired(difference, await self._line.fetch(self._retire_runs))
         return difference
 
@@ -155,8 +167,8 @@ class Enrolment:
         clock: Clock,
         difference: Difference,
     ) -> None:
-        if not page:
-            return
+        difference.too_long |= {row["tenant_id"] for row in page if row["too_long"]}
+        page = [row for row in page if not row["too_long"]]
         wanted = {RunKey(row["tenant_id"], row["data_source"], row["script"]) for row in page}
         plan = make_plan(
             wanted,
@@ -166,7 +178,7 @@ class Enrolment:
             first_import=self._first_import,
         )
         if plan.enrol:
-            rows = await self._line.fetch(
+            rows = await self._page_line.fetch(
                 self._enrol_runs,
                 [one.key.tenant_id for one in plan.enrol],
                 [one.key.source for one in plan.enrol],
@@ -175,7 +187,7 @@ class Enrolment:
             )
             difference.enrolled += len(rows)
         if plan.go_on:
-            rows = await self._line.fetch(
+            rows = await self._page_line.fetch(
                 self._revive_runs,
                 [one.run_no for one in plan.go_on],
                 [one.origin for one in plan.go_on],

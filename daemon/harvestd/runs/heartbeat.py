@@ -28,6 +28,12 @@ log = get_logger()
 
 # Two renewals may fail before another replica can take the runs.
 RENEWALS_PER_LEASE = 3
+HELD_AFTER_DEATHS = (
+    "three processes in a row died while this script ran; why: it may be what ends or blocks "
+    "them; next: look at their last lines, then change the script or its configuration, or "
+    "start it once more with `harvestd trigger`"
+)
+"""The error of a run that is no longer started by itself (free_runs_of_the_dead)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,10 @@ class Heartbeat:
         bound = await self._reap_line.fetch(self._list_dead_backends)
         await step("reap_free")
         freed = await self._reap_line.fetch(
-            self._free_runs_of_the_dead, [row["run_no"] for row in bound], self._tick
+            self._free_runs_of_the_dead,
+            [row["run_no"] for row in bound],
+            self._tick,
+            HELD_AFTER_DEATHS,
         )
         await step("reap_bury")
         await self._reap_line.fetch(self._bury_replicas)
@@ -172,7 +181,7 @@ async def reap_forever(heartbeat: Heartbeat, on_freed: Callable[[], None]) -> No
         try:
             reaped = await heartbeat.reap()
         except DatabaseError as error:
-            log.warning("heartbeat_missed", code=error.code, reason=f"reaping: {error.what}")
+            log.warning("reaping_failed", code=error.code, reason=error.what)
             continue
         for replica_id in reaped.marked:
             log.warning("replica_reaped", dead_replica_id=str(replica_id))

@@ -17,7 +17,7 @@ from uuid import uuid4
 from harvestd import __version__
 from harvestd.database.migrations import check_schema, migrate
 from harvestd.database.pool import Database
-from harvestd.database.roles import Roles, ensure_roles
+from harvestd.database.roles import Roles, ensure_roles, prepared_transactions_max
 from harvestd.errors import DatabaseError, HarvestdError, Unreachable
 from harvestd.execution.feeder import Feeder
 from harvestd.execution.hands import Hands
@@ -27,7 +27,7 @@ from harvestd.execution.runner import Parts
 from harvestd.loading.seats import Seats
 from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
-from harvestd.observing.logs import get_logger
+from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Claims
 from harvestd.runs.enrolment import Enrolment
 from harvestd.runs.heartbeat import Heartbeat, reap_forever
@@ -57,12 +57,13 @@ class App:
         self.draining = asyncio.Event()
         self.hurried = asyncio.Event()
         self.hands = Hands()
+        self.lease = timedelta(seconds=settings.lease_seconds)
+        self.tick = timedelta(seconds=settings.interval_seconds)
+        self.heartbeat = Heartbeat(self.database, uuid4(), lease=self.lease, tick=self.tick)
         self.address: str | None = None
         self.cycles: asyncio.Queue[tuple[datetime, bool]] = asyncio.Queue(CYCLES_MAX)
         """Each cycle whose due list was handed over: when it began (database time), and whether
         it was a forced one; for --once."""
-        self.tick = timedelta(seconds=settings.interval_seconds)
-        self.lease = timedelta(seconds=settings.lease_seconds)
         self.health.set_problem("database", "starting")
         self.health.set_problem("cycle", "no cycle has ended yet")
 
@@ -115,7 +116,9 @@ class App:
         listening.set()
 
     async def _prepare_database(self) -> Roles | None:
-        """Migrate and make the roles, as soon as PostgreSQL answers; None when told to stop.
+        """Migrate, make the roles and enter the living, as soon as PostgreSQL answers.
+
+        None when told to stop.
 
         Raises: DatabaseError, for what time does not mend.
         """
@@ -124,6 +127,7 @@ class App:
         while not self.stopping.is_set():
             try:
                 roles = await prepare_database(self.database)
+                await self.heartbeat.register()
             except Unreachable as error:
                 self.health.set_problem("database", error.what)
                 log.error("database_unreachable", code=error.code, reason=error.what)
@@ -137,11 +141,10 @@ class App:
 
     @asynccontextmanager
     async def _working(self, group: asyncio.TaskGroup, roles: Roles) -> AsyncIterator[None]:
-        """Build the parts, enter the living, start the loops; on leaving, give everything back."""
-        replica_id = uuid4()
+        """Build the parts, start the loops; on leaving, give everything back."""
+        replica_id = self.heartbeat.replica_id
         settings = self.settings
         self.claims = Claims(self.database, replica_id)
-        self.heartbeat = Heartbeat(self.database, replica_id, lease=self.lease, tick=self.tick)
         self.seats = Seats(self.database, roles, replica_id, seats_max=settings.seats_max)
         shapes = Shapes(self.database)
         enrolment = Enrolment(
@@ -174,7 +177,6 @@ class App:
             feeder=self.feeder,
             give_up=lambda run_nos: self.hands.cancel(Outcome.LOST, run_nos),
         )
-        await self.heartbeat.register()
         metrics.HEARTBEAT_AGE.set_function(lambda: self.heartbeat.age_seconds)
         loops = [
             group.create_task(self._beat_forever(), name="heartbeat"),
@@ -199,7 +201,7 @@ class App:
             await self.database.close()
         except DatabaseError as error:
             # Others take over after the lease; the fence keeps what is left of us out.
-            log.error("database_unreachable", code=error.code, reason="left without a word")
+            report_database_error(error, "left without a word")
 
     async def _drain(self) -> None:
         """No new claims; attempts get DRAIN_SECONDS, then are cancelled and given back."""
@@ -322,6 +324,8 @@ async def prepare_database(database: Database) -> Roles:
         for name in await migrate(connection, explicit=False):
             log.info("migration_applied", migration=name)
         await check_schema(connection)
+        if (prepared := await prepared_transactions_max(connection)) > 0:
+            log.warning("prepared_transactions_admitted", transactions_max=prepared)
         return await ensure_roles(connection)
     finally:
         await connection.close(timeout=2)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,11 +47,11 @@ class Cycle:
     give_up: Callable[[Collection[int]], object]
     """Cancels those of these runs that are in hand."""
     catalog: Catalog = EMPTY
-    unusable: frozenset[str] = frozenset()
-    """Data sources whose schema.sql was refused."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Data sources whose schema.sql was refused, and why."""
     compared_at: float | None = None
     forced_at: datetime = NEVER
-    _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _refused: dict[str, tuple[str, float, str]] = field(default_factory=dict)
     _applied: set[tuple[str, str]] = field(default_factory=set)
 
     async def run(self, in_hand: Callable[[], Collection[int]], *, forced: bool) -> datetime:
@@ -62,18 +63,19 @@ class Cycle:
         started = time.perf_counter()
         catalog_changed = await self._refresh_catalog()
         await self._apply_schemas(again=forced)
-        await self._apply_difference(everything=catalog_changed)
+        await self._apply_difference(catalog_changed=catalog_changed)
         # Before the clock is read: what is given back now is due in this very cycle.
         await self.claims.give_back_strays(in_hand)
         clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
         self.forced_at = clock.now if forced else max(clock.forced_at, self.forced_at)
         due = await self._list_due(clock.now, self.forced_at)
+        waiting, blocked = await self.enrolment.held_up()
+        # Nothing that can fail comes after it, or a forced cycle would be forced twice.
         self.feeder.offer(due, self.catalog, self.unusable)
         runs_due = sum(len(tenant.fences) for tenant in due)
         seconds = time.perf_counter() - started
         metrics.RUNS_DUE.set(runs_due)
-        waiting, blocked = await self.enrolment.held_up()
         metrics.RUNS_WAITING.set(waiting)
         metrics.RUNS_BLOCKED.set(blocked)
         metrics.CYCLE_SECONDS.observe(seconds)
@@ -116,27 +118,27 @@ class Cycle:
         return True
 
     async def _apply_schemas(self, *, again: bool) -> None:
-        unusable = set()
-        for source in self.catalog.sources.values():
-            if not await self._apply_schema(source, again=again):
-                unusable.add(source.name)
-        self.unusable = frozenset(unusable)
+        refused = {
+            source.name: await self._apply_schema(source, again=again)
+            for source in self.catalog.sources.values()
+        }
+        self.unusable = {name: why for name, why in refused.items() if why is not None}
 
-    async def _apply_schema(self, source: Source, *, again: bool) -> bool:
-        """Whether the source's tables are there and finished.
+    async def _apply_schema(self, source: Source, *, again: bool) -> str | None:
+        """Why the source's tables are not there and finished, or None if they are.
 
         A file that was refused is tried ``again`` when asked for, or after a while, or changed:
         one that runs into its time limit must not stall every cycle.
         """
         if source.schema_sql is None or source.schema_hash is None:
-            return True
+            return None
         wanted = (source.name, source.schema_hash)
         if wanted in self._applied:
-            return True
-        content, refused_at = self._refused.get(source.name, ("", 0.0))
+            return None
+        content, refused_at, why = self._refused.get(source.name, ("", 0.0, ""))
         recently = time.monotonic() - refused_at < REFUSED_AGAIN_SECONDS
         if content == source.schema_hash and recently and not again:
-            return False
+            return why
         began = time.monotonic()
         try:
             applied = await apply_source_schema(
@@ -149,9 +151,9 @@ class Cycle:
         except Unreachable:
             raise
         except HarvestdError as error:
-            self._refused[source.name] = (source.schema_hash, time.monotonic())
+            self._refused[source.name] = (source.schema_hash, time.monotonic(), error.what)
             log.error("schema_refused", source=source.name, code=error.code, what=str(error))
-            return False
+            return error.what
         self._refused.pop(source.name, None)
         self._applied.add(wanted)
         if applied:
@@ -159,30 +161,35 @@ class Cycle:
             log.info(
                 "schema_applied", source=source.name, seconds=round(time.monotonic() - began, 3)
             )
-        return True
+        return None
 
-    async def _apply_difference(self, *, everything: bool) -> None:
+    async def _apply_difference(self, *, catalog_changed: bool) -> None:
         now = time.monotonic()
         hourly = self.compared_at is None or now - self.compared_at > FULL_COMPARISON_SECONDS
         scripts = {script.name: script for script in self.catalog.scripts_of(self.catalog.sources)}
-        difference = await self.enrolment.apply(scripts, everything=everything or hourly)
+        if catalog_changed:
+            await self.enrolment.wake_changed(scripts)
+        difference = await self.enrolment.apply(scripts, everything=catalog_changed or hourly)
         if hourly:
             await self.enrolment.housekeep()
-        if everything or hourly:
+        if catalog_changed or hourly:
             self.compared_at = now
         if difference.enrolled or difference.revived:
             log.info("runs_enrolled", runs=difference.enrolled + difference.revived)
         if difference.retired:
             log.info("runs_retired", runs=difference.retired)
+        if difference.too_long:
+            log.error("tenants_refused", tenants=len(difference.too_long))
         if difference.locked:
             self.give_up(difference.locked)
 
     async def _list_due(self, began: datetime, forced_at: datetime) -> list[DueTenant]:
         due: dict[str, DueTenant] = {}
-        async for row in self.enrolment.due_runs(began, forced_at):
-            tenant = due.get(row["tenant_id"])
-            if tenant is None:
-                tenant = due[row["tenant_id"]] = DueTenant(row["tenant_id"], row["due_at"])
-            tenant.due_at = min(tenant.due_at, row["due_at"])
-            tenant.fences[row["run_no"]] = row["fence"]
+        async with aclosing(self.enrolment.due_runs(began, forced_at)) as rows:
+            async for row in rows:
+                tenant = due.get(row["tenant_id"])
+                if tenant is None:
+                    tenant = due[row["tenant_id"]] = DueTenant(row["tenant_id"], row["due_at"])
+                tenant.due_at = min(tenant.due_at, row["due_at"])
+                tenant.fences[row["run_no"]] = row["fence"]
         return list(due.values())

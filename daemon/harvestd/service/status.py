@@ -106,7 +106,8 @@ class RunReported:
     reason: str | None
     error: str | None
     waits_until: datetime | None
-    windows: int
+    windows: int | None
+    """None for an idle success, which keeps no history."""
     rows_written: int
     seconds: float | None
     covered_from: datetime | None
@@ -116,7 +117,7 @@ class RunReported:
     def trouble(self) -> str | None:
         """Why somebody has to look at it, or None: a wait with a date mends itself."""
         if self.blocked_by:
-            return f"blocked by {self.blocked_by}"
+            return f"blocked: {self.blocked_by}"
         if self.status == "FAILED":
             return self.error or self.reason or "failed"
         if self.status == "WAITING" and self.waits_until is None:

@@ -2,7 +2,8 @@
 --
 -- $1 sources  text[]   every script of the catalog: its data source
 -- $2 scripts  text[]   and its name, same order
--- -> tenant_id, data_source, script, run_no (null: to be enrolled), retired, origin, watermark
+-- -> tenant_id, data_source, script, run_no (null: to be enrolled), retired, origin, watermark,
+--    too_long
 --
 -- Read by a cursor and applied in pages: as one INSERT ... SELECT on an empty table it is
 -- quadratic (research: skeleton A.2).
@@ -11,16 +12,15 @@ SELECT configured.tenant_id,
        wanted.script,
        run.run_no,
        run.retired_at IS NOT NULL AS retired,
-       CASE WHEN run.origin IS NOT NULL
-            THEN least(greatest(run.origin, '0001-01-03 00:00:00+00'), now()) END AS origin,
+       run.origin,
        -- Other programs write it, and not every date has a place in Python.
        CASE WHEN run.last_fetched_data_date IS NOT NULL
             THEN least(greatest(run.last_fetched_data_date, '0001-01-03 00:00:00+00'), now())
-       END AS watermark
+       END AS watermark,
+       -- A longer id fits into no key with source and script, and would fail the whole page.
+       octet_length(configured.tenant_id) > 2000 AS too_long
 FROM (SELECT DISTINCT config.tenant_id, config.data_source
-      FROM public.tenant_data_source_config AS config
-      -- A longer one fits into no key with source and script, and would fail the whole page.
-      WHERE octet_length(config.tenant_id) <= 2000) AS configured
+      FROM public.tenant_data_source_config AS config) AS configured
 JOIN unnest($1::text[], $2::text[]) AS wanted (data_source, script)
   ON wanted.data_source = configured.data_source
 LEFT JOIN public.data_source_run AS run

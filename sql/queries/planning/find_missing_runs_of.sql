@@ -3,7 +3,8 @@
 -- $1 sources     text[]   every script of the catalog: its data source
 -- $2 scripts     text[]   and its name, same order
 -- $3 tenant_ids  text[]
--- -> tenant_id, data_source, script, run_no (null: to be enrolled), retired, origin, watermark
+-- -> tenant_id, data_source, script, run_no (null: to be enrolled), retired, origin, watermark,
+--    too_long
 --
 -- A file of its own: `$3 IS NULL OR ...` would spoil the plan of both.
 SELECT configured.tenant_id,
@@ -11,17 +12,16 @@ SELECT configured.tenant_id,
        wanted.script,
        run.run_no,
        run.retired_at IS NOT NULL AS retired,
-       CASE WHEN run.origin IS NOT NULL
-            THEN least(greatest(run.origin, '0001-01-03 00:00:00+00'), now()) END AS origin,
+       run.origin,
        -- Other programs write it, and not every date has a place in Python.
        CASE WHEN run.last_fetched_data_date IS NOT NULL
             THEN least(greatest(run.last_fetched_data_date, '0001-01-03 00:00:00+00'), now())
-       END AS watermark
+       END AS watermark,
+       -- A longer id fits into no key with source and script, and would fail the whole page.
+       octet_length(configured.tenant_id) > 2000 AS too_long
 FROM (SELECT DISTINCT config.tenant_id, config.data_source
       FROM public.tenant_data_source_config AS config
-      WHERE config.tenant_id = ANY ($3::text[])
-        -- A longer one fits into no key with source and script, and would fail the whole page.
-        AND octet_length(config.tenant_id) <= 2000) AS configured
+      WHERE config.tenant_id = ANY ($3::text[])) AS configured
 JOIN unnest($1::text[], $2::text[]) AS wanted (data_source, script)
   ON wanted.data_source = configured.data_source
 LEFT JOIN public.data_source_run AS run

@@ -2,10 +2,13 @@
 --
 -- $1 still_bound  bigint[]   run_nos whose backend is not gone yet
 -- $2 tick         interval   backoff counts in ticks
+-- $3 error        text       what to say of one that is held after its third death
 -- -> run_no, tenant_id, data_source, script
 --
 -- fence + 1: the dead holder may wake up.  The first death costs nothing, from the second on
--- the run backs off, so that a script which kills its process does not do so every tick.
+-- the run backs off, so that a script which kills its process does not do so every tick; the
+-- third in a row holds it until somebody changes its configuration or its plugin, or triggers it.
+-- Spread by a fifth: of those that died together only one may be the killer.
 WITH abandoned AS (
     SELECT run.run_no, run.replica_id, run.fence, run.started_at
     FROM harvestd.replica AS replica
@@ -17,14 +20,18 @@ WITH abandoned AS (
 ),
 freed AS (
     UPDATE public.data_source_run AS run
-    SET status     = 'PENDING',
+    SET status     = CASE WHEN run.deaths < 2 THEN 'PENDING' ELSE 'FAILED' END
+                     ::public."DataSourceRunStatus",
         replica_id = NULL,
         fence      = run.fence + 1,
         failures   = run.failures + 1,
+        deaths     = run.deaths + 1,
         reason     = 'holder_died',
+        error      = CASE WHEN run.deaths < 2 THEN run.error ELSE $3::text END,
+        not_before = CASE WHEN run.deaths < 2 THEN run.not_before ELSE 'infinity' END,
         due_at     = now() + CASE WHEN run.failures = 0 THEN interval '0'
                                   ELSE least($2::interval * (2 ^ least(run.failures, 16)),
-                                             interval '1 hour') END
+                                             interval '1 hour') * (1.2 - 0.4 * random()) END
     FROM abandoned
     WHERE run.run_no = abandoned.run_no
     RETURNING run.run_no, run.tenant_id, run.data_source, run.script

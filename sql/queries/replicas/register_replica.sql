@@ -5,6 +5,9 @@
 -- $3 pid         integer
 -- $4 version     text
 -- -> started_at
+--
+-- Again if the answer to the first time was lost.
 INSERT INTO harvestd.replica (replica_id, host, pid, version)
 VALUES ($1::uuid, $2::text, $3::integer, $4::text)
+ON CONFLICT (replica_id) DO UPDATE SET heartbeat_at = clock_timestamp()
 RETURNING started_at;

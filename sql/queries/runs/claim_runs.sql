@@ -3,8 +3,9 @@
 -- $1 replica_id  uuid
 -- $2 run_nos     bigint[]     1 .. 1000
 -- $3 fences      bigint[]     as listed, same order
+-- $4 plugins     text[]       content hash of the folder that each will run from
 -- -> run_no, answer ('taken', 'held', 'gone'), and for 'taken': fence, origin, covered,
---    started_at (the claim's moment), failures
+--    started_at (the claim's moment), failures, was_completed (before the claim)
 --
 -- SKIP LOCKED: replicas claiming at the same moment share the work instead of queueing.
 -- NO KEY UPDATE: weaker modes let a revived writer commit after a takeover; stronger ones
@@ -21,46 +22,48 @@ WITH me AS (
     FOR SHARE
 ),
 asked AS (
-    SELECT listed.run_no, listed.fence
-    FROM unnest($2::bigint[], $3::bigint[]) AS listed (run_no, fence)
+    SELECT listed.run_no, listed.fence, listed.plugin_hash
+    FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS listed (run_no, fence, plugin_hash)
 ),
 free AS (
-    SELECT run.run_no
+    SELECT run.run_no, run.status = 'COMPLETED' AS was_completed, asked.plugin_hash
     FROM asked
     JOIN public.data_source_run AS run ON run.run_no = asked.run_no AND run.fence = asked.fence
     WHERE (run.status <> 'RUNNING' OR run.replica_id IS NULL)
       AND run.retired_at IS NULL
+      AND run.origin IS NOT NULL
       AND run.not_before <= now()
-      AND isfinite(run.origin)
       AND EXISTS (SELECT FROM me)
     ORDER BY run.run_no
     FOR NO KEY UPDATE OF run SKIP LOCKED
 ),
 taken AS (
     UPDATE public.data_source_run AS run
-    SET status     = 'RUNNING',
-        fence      = run.fence + 1,
-        replica_id = $1::uuid,
-        started_at = now(),
-        error      = NULL,
-        blocked_by = NULL,
-        reason     = NULL
+    SET status      = 'RUNNING',
+        fence       = run.fence + 1,
+        replica_id  = $1::uuid,
+        started_at  = now(),
+        error       = NULL,
+        blocked_by  = NULL,
+        reason      = NULL,
+        plugin_hash = free.plugin_hash
     FROM free
     WHERE run.run_no = free.run_no
-    RETURNING run.run_no, run.fence, run.origin, run.covered, run.started_at, run.failures
+    RETURNING run.run_no, run.fence, run.origin, run.covered, run.started_at, run.failures,
+              free.was_completed
 )
 SELECT asked.run_no,
        CASE WHEN taken.run_no IS NOT NULL THEN 'taken'
             WHEN run.replica_id IS NOT NULL THEN 'held'
             WHEN run.fence = asked.fence AND run.retired_at IS NULL AND run.not_before <= now()
-                 AND isfinite(run.origin)
                 THEN 'held'
             ELSE 'gone' END AS answer,
        taken.fence,
        taken.origin,
        taken.covered,
        taken.started_at,
-       taken.failures
+       taken.failures,
+       taken.was_completed
 FROM asked
 LEFT JOIN taken ON taken.run_no = asked.run_no
 LEFT JOIN public.data_source_run AS run ON run.run_no = asked.run_no;

@@ -13,8 +13,8 @@ SELECT run.tenant_id,
        CASE WHEN isfinite(run.due_at) THEN run.due_at ELSE 'epoch' END AS due_at
 FROM public.data_source_run AS run
 WHERE run.retired_at IS NULL
-  -- made by another program, and not adopted yet (count_held_up finds it); or of no use
-  AND isfinite(run.origin)
+  -- made by another program, and not adopted yet (count_held_up finds it)
+  AND run.origin IS NOT NULL
   AND run.not_before <= $1::timestamptz
   AND (run.status <> 'RUNNING' OR run.replica_id IS NULL)
   AND (run.fence = 0 OR run.started_at < $1::timestamptz)

@@ -47,6 +47,7 @@ recorded AS (
                        + CASE WHEN asked.from_start THEN run.started_at ELSE clock_timestamp() END,
         not_before   = coalesce(asked.not_before, '-infinity'),
         failures     = asked.failures,
+        deaths       = 0,
         covered      = run.covered + asked.covered::tstzmultirange,
         -- Left alone when nothing is added: a hand-set date may stand there.
         last_fetched_data_date = CASE WHEN isempty(asked.covered::tstzmultirange)

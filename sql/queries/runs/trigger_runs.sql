@@ -9,7 +9,8 @@
 WITH triggered AS (
     UPDATE public.data_source_run AS run
     SET due_at     = least(run.due_at, now()),
-        not_before = '-infinity'
+        not_before = '-infinity',
+        deaths     = 0
     WHERE run.tenant_id = $1::text
       AND ($2::text IS NULL OR run.data_source = $2::text)
       AND ($3::text IS NULL OR run.script = $3::text)

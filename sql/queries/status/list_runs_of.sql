@@ -14,7 +14,7 @@ SELECT run.data_source,
        run.error,
        run.failures,
        extract(epoch FROM run.due_at - now())::float8 AS due_seconds,
-       nullif(run.not_before, '-infinity') AS waits_until,
+       CASE WHEN isfinite(run.not_before) THEN run.not_before END AS waits_until,
        lower(run.covered) AS covered_from,
        upper(run.covered) AS covered_to,
        extract(epoch FROM now() - coalesce(run.last_fetched_data_date, run.origin))::float8

@@ -2,7 +2,8 @@
 --
 -- $1 since  timestamptz   the cycle's beginning
 -- -> tenant_id, data_source, script, status, blocked_by, reason, error,
---    waits_until (of one that WAITS; null: for another configuration), windows, rows_written,
+--    waits_until (of one that WAITS; null: for another configuration), windows (null: an idle
+--    success, which keeps no history), rows_written,
 --    seconds (of the attempts since then), covered_from, covered_to
 SELECT run.tenant_id,
        run.data_source,
@@ -11,8 +12,8 @@ SELECT run.tenant_id,
        run.blocked_by,
        run.reason,
        run.error,
-       nullif(run.not_before, '-infinity') AS waits_until,
-       coalesce(sum(attempt.windows), 0)::integer AS windows,
+       CASE WHEN isfinite(run.not_before) THEN run.not_before END AS waits_until,
+       sum(attempt.windows)::integer AS windows,
        coalesce(sum(attempt.rows_written), 0)::bigint AS rows_written,
        CASE WHEN run.started_at >= $1::timestamptz AND run.replica_id IS NULL
             THEN extract(epoch FROM run.completed_at - run.started_at)::float8 END AS seconds,

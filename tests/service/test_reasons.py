@@ -1,0 +1,129 @@
+"""Why a run does not run is said in its row, and a change of what held it lets it go on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.builders import a_tenant, query
+from tests.daemons import SIMPLE, cycle, running_app, write_plugins
+from tests.service.test_daemon import PROBE, runs
+
+MAIN = "acme/probe/main"
+FAILING = "async def run(*_):\n    raise ValueError('not yet')\n"
+WAITING = """
+    from harvestd.plugin import Unauthorised
+    catch_up = False
+    async def run(env, *_):
+        if env["KEY"] == "value":
+            raise Unauthorised("401")
+"""
+
+
+async def test_a_refused_schema_is_the_reason_until_it_is_mended(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    files = {"probe/schema.sql": "CREATE TABL probe.thing ()", "probe/main.py": SIMPLE}
+    async with running_app(database_url, tmp_path, files) as app:
+        await cycle(app)
+        refused = (await runs(database_url))[MAIN]
+        (tmp_path / "plugins/probe/schema.sql").unlink()
+        write_plugins(tmp_path / "plugins", {"probe/main.py": SIMPLE})
+        await cycle(app)
+        mended = (await runs(database_url))[MAIN]
+
+    assert refused["word"] == "PENDING"
+    assert refused["blocked_by"].startswith("schema.sql of probe: ")
+    assert "TABL" in refused["blocked_by"]
+    assert (mended["word"], mended["blocked_by"]) == ("COMPLETED", None)
+
+
+async def test_a_script_without_a_good_version_is_the_reason_with_file_and_line(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
+        await cycle(app)
+    # A new process has no last good version.
+    async with running_app(database_url, tmp_path, {"probe/main.py": "def run(:\n"}) as app:
+        await cycle(app)
+        broken = (await runs(database_url))[MAIN]
+
+    assert "probe/main.py:1" in broken["blocked_by"]
+    assert broken["word"] == "COMPLETED"  # its progress is untouched
+
+
+async def test_a_removed_script_is_the_reason_of_its_runs(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    files = {"probe/main.py": SIMPLE, "probe/other.py": SIMPLE}
+    async with running_app(database_url, tmp_path, files) as app:
+        await cycle(app)
+        (tmp_path / "plugins/probe/main.py").unlink()
+        await cycle(app)
+        rows = await runs(database_url)
+
+    assert rows[MAIN]["blocked_by"].startswith("no plugin folder of ")
+    assert rows["acme/probe/other"]["blocked_by"] is None
+
+
+async def test_new_plugin_content_ends_the_backoff_also_after_a_restart(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    backed_off = "SELECT due_at > now() AS later, failures FROM data_source_run"
+    async with running_app(database_url, tmp_path, {"probe/main.py": FAILING}) as app:
+        await app.feeder.idle()
+        await cycle(app)
+        before = await query(database_url, backed_off)
+        write_plugins(tmp_path / "plugins", {"probe/main.py": FAILING + "# tried\n"})
+        await cycle(app, forced=False)
+        edited = await query(database_url, backed_off)
+        await cycle(app)
+    async with running_app(database_url, tmp_path, {"probe/main.py": FAILING + "# tried\n"}):
+        same = await query(database_url, backed_off)
+    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
+        await app.feeder.idle()
+        mended = (await runs(database_url))[MAIN]
+
+    assert before == [{"later": True, "failures": 2}]
+    assert edited == [{"later": False, "failures": 1}]
+    assert same == [{"later": True, "failures": 2}]  # a restart alone ends nothing
+    assert mended["word"] == "COMPLETED"
+
+
+async def test_a_configuration_changed_while_the_daemon_was_down_ends_the_wait(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": WAITING}) as app:
+        await cycle(app)
+        before = await runs(database_url)
+    await query(
+        database_url,
+        "UPDATE tenant_data_source_config SET value = 'new' WHERE tenant_id = 'acme'",
+    )
+    async with running_app(database_url, tmp_path, {"probe/main.py": WAITING}) as app:
+        await app.feeder.idle()
+        after = await runs(database_url)
+
+    assert before[MAIN]["word"] == "WAITING"
+    assert after[MAIN]["word"] == "COMPLETED"
+    # Its change was seen before the restart: the restart is no news.
+    assert after["globex/probe/main"]["fence"] == before["globex/probe/main"]["fence"]
+
+
+async def test_a_tenant_whose_id_fits_into_no_index_keeps_nobody_else_from_running(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("x" * 2001, "acme"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
+        await cycle(app)
+        rows = await runs(database_url)
+    shutil.rmtree(tmp_path / "plugins")
+
+    assert {key: row["word"] for key, row in rows.items()} == {MAIN: "COMPLETED"}
