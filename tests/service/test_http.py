@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 from starlette.applications import Starlette
@@ -18,81 +14,8 @@ from starlette.routing import Route
 
 from harvestd.errors import SettingsError
 from harvestd.observing import metrics
-from harvestd.service import http
 from harvestd.service.http import Health, listen, make_app, serve
-
-WITHIN = 10.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back for one request."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> object:
-        return json.loads(self.body)
-
-
-@dataclass
-class Served:
-    """A server under test, and what ends it."""
-
-    address: str
-    host: str
-    port: int
-    stop: asyncio.Event
-    task: asyncio.Task[None]
-
-
-@asynccontextmanager
-async def serving(
-    health: Health | None = None, *, app: Starlette | None = None, host: str = "127.0.0.1"
-) -> AsyncIterator[Served]:
-    stop = asyncio.Event()
-    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(
-        serve(
-            app or make_app(health or Health()),
-            host,
-            0,
-            on_listening=listening.set_result,
-            stop=stop,
-        )
-    )
-    try:
-        address = await asyncio.wait_for(asyncio.shield(listening), WITHIN)
-        yield Served(address, host, int(address.rpartition(":")[2]), stop, task)
-    finally:
-        stop.set()
-        await asyncio.wait([task], timeout=WITHIN)
-        assert task.done()
-
-
-async def ask(server: Served, target: str, method: str = "GET") -> Answer:
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    return parsed(await exchange(server, head.encode()))
-
-
-async def exchange(server: Served, request: bytes) -> bytes:
-    """Everything the server sends for ``request`` until it closes the connection."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    try:
-        writer.write(request)
-        return await asyncio.wait_for(reader.read(), WITHIN)
-    finally:
-        writer.close()
-        await writer.wait_closed()
-
-
-def parsed(answer: bytes) -> Answer:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in lines)
-    return Answer(int(first.split(" ")[1]), headers, body)
+from tests.service.asking import WITHIN, ask, serving
 
 
 async def test_a_process_without_problems_is_alive_and_ready() -> None:
@@ -210,47 +133,6 @@ async def test_an_error_in_a_route_shows_nothing_of_itself() -> None:
     assert (answer.status, again.status) == (500, 500)
     assert answer.body == b"Internal Server Error"
     assert answer.headers["x-content-type-options"] == "nosniff"
-
-
-async def test_garbage_and_endless_heads_are_refused() -> None:
-    async with serving() as server:
-        assert parsed(await exchange(server, b"\x16\x03\x01 not http\r\n\r\n")).status == 400
-        huge = b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (http.REQUEST_HEAD_BYTES_MAX + 1)
-        assert parsed(await exchange(server, huge)).status == 400
-        assert (await ask(server, "/livez")).status == 200
-
-
-async def test_a_connection_that_sends_no_whole_request_is_cut(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.05)
-    async with serving() as server:
-        for part in (b"", b"GET / HTTP/1.1\r\nHost: "):
-            reader, writer = await asyncio.open_connection(server.host, server.port)
-            writer.write(part)
-            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                await asyncio.wait_for(reader.readexactly(1), WITHIN)
-            writer.close()
-
-
-async def test_above_the_limit_connections_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "CONNECTIONS_MAX", 3)
-    async with serving() as server:
-        idle = [await asyncio.open_connection(server.host, server.port) for _ in range(3)]
-        assert (await ask(server, "/livez")).status == 503
-        for _, writer in idle:
-            writer.close()
-            await writer.wait_closed()
-        async with asyncio.timeout(WITHIN):
-            while (await ask(server, "/livez")).status != 200:
-                pass
-
-
-async def test_one_connection_serves_many_requests() -> None:
-    async with serving() as server:
-        one = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-        last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        assert (await exchange(server, one * 20 + last)).count(b"HTTP/1.1 200") == 21
 
 
 async def test_a_port_in_use_is_refused_with_the_next_step() -> None:

@@ -164,6 +164,14 @@ async def ensure_source_role(
         await _reset(connection, name)
 
 
+async def prepared_transactions_max(connection: asyncpg.Connection[Any]) -> int:
+    """How many transactions anybody may leave prepared, with their locks; 0 by default.
+
+    No right is asked for PREPARE TRANSACTION, so above 0 plugin SQL may lock its run for ever.
+    """
+    return int(await connection.fetchval("SELECT current_setting('max_prepared_transactions')"))
+
+
 async def drop_roles(connection: asyncpg.Connection[Any], hex: str) -> None:
     """Drop every role of the installation ``hex``, and what they own in this database.
 

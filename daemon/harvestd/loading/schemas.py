@@ -59,7 +59,9 @@ WRITES = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "TRUNCATE", "
 GUARD_STATES = ("HD001", "HD003")
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
-DATA_EXCEPTION = "22"  # the class whose messages quote values
+ABOUT_VALUES = ("22", "P0")
+"""Classes whose messages say what a row holds: wrong data, and what RAISE or ASSERT was given."""
+QUOTED = re.compile(r'"([^"]*)"|(\d+)')
 AGAIN = "correct it: it is tried again at the next tick; the tables are as they were"
 
 
@@ -243,10 +245,9 @@ def _failed(source: str, error: BaseException, statement: DdlStatement | None) -
         line = statement.line_at(int(position))
     if sqlstate in GUARD_STATES:
         return _writes(source, statement)
-    kind = type(error).__name__.removesuffix("Error")
-    what = str(getattr(error, "message", None) or kind)
-    if isinstance(error, LOST) or sqlstate.startswith(DATA_EXCEPTION):
-        what = kind
+    what = type(error).__name__.removesuffix("Error")
+    if not isinstance(error, LOST) and _may_be_told(error, statement):
+        what = str(getattr(error, "message", None) or what)
     where = f" in: {_begin_of(statement)}" if statement else ""
     why, next_step = f"PostgreSQL refused it ({sqlstate}){where}", AGAIN
     if isinstance(error, LOST):
@@ -259,6 +260,28 @@ def _failed(source: str, error: BaseException, statement: DdlStatement | None) -
     elif sqlstate == QUERY_CANCELED:
         why = f"it took more than {STATEMENT_SECONDS} s, or was cancelled{where}"
     return _refused(source, what, why=why, next_step=next_step, line=line)
+
+
+def _may_be_told(error: BaseException, statement: DdlStatement | None) -> bool:
+    """Whether the server's message is about the file, and quotes nothing that was computed.
+
+    The owner of the tables can read them, and RAISE takes any class and text; so a message is
+    told that points into the file, or that names only what stands there.
+    """
+    sqlstate, message, context, position = (
+        str(getattr(error, name, None) or "")
+        for name in ("sqlstate", "message", "context", "position")
+    )
+    if context:  # it comes from inside a DO, or from SQL that was put together there
+        return False
+    if position:
+        return True
+    if sqlstate.startswith(ABOUT_VALUES):
+        return False
+    text = None if statement is None else statement.text.lower()
+    return text is None or all(
+        word.lower() in text for found in QUOTED.findall(message) for word in found
+    )
 
 
 def _left_transaction(source: str, statement: DdlStatement | None = None) -> SchemaRefused:

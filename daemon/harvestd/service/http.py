@@ -26,11 +26,12 @@ from harvestd.errors import SettingsError
 from harvestd.observing import metrics
 from harvestd.observing.logs import redact
 
-# Enough for a few scrapers and probes; the rest is told 503 at once.
+# Enough for a few scrapers and probes; one more takes the place of the one longest idle, so
+# that whoever holds many keeps no probe out.
 CONNECTIONS_MAX = 64
 KEEP_ALIVE_SECONDS = 5
-# A connection without a whole request and its answer by then is cut, or 64 idle ones would
-# keep the probes out: uvicorn waits for a first request without limit.
+# A connection without a whole request and its answer by then is cut: uvicorn waits for a first
+# request without limit.
 REQUEST_SECONDS = 10
 GRACE_SECONDS = 2
 REQUEST_HEAD_BYTES_MAX = 16 * 1024
@@ -197,7 +198,6 @@ def _config(app: Starlette) -> uvicorn.Config:
         server_header=False,
         headers=HEADERS,
         backlog=BACKLOG,
-        limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX,
@@ -239,11 +239,20 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 with a limit for the time from one answer to the next."""
+    """HTTP/1.1 with a limit for the time from one answer to the next, and for their number."""
 
     _deadline: asyncio.TimerHandle | None = None
 
+    @property
+    def _dispensable(self) -> tuple[bool, float]:
+        """Smaller is sooner given up: those without a request under way, the oldest of them."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        return busy, self._deadline.when() if self._deadline else 0.0
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= CONNECTIONS_MAX:
+            others = (other for other in self.connections if isinstance(other, _Protocol))
+            min(others, key=lambda other: other._dispensable).give_up()
         super().connection_made(transport)
         self._set_deadline()
 
@@ -255,6 +264,11 @@ class _Protocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
+
+    def give_up(self) -> None:
+        """Make room at once: the transport tells of its end only at the loop's next turn."""
+        self.connections.discard(self)
+        self.transport.abort()
 
     def _set_deadline(self) -> None:
         if self._deadline is not None:

@@ -27,7 +27,7 @@ URL_CHARACTERS_MAX = 2000
 TEXT_CHARACTERS_MAX = 100_000
 """shlex takes time by the square of a word: a megabyte would hold the event loop for seconds."""
 
-_NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TRANSPORT = re.compile(r"[A-Za-z0-9+.-]+::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]")
@@ -120,6 +120,9 @@ def _parse_url(text: str, scheme: str, number: int, *, local_allowed: bool) -> R
     if scheme == "file":
         rest = text[len("file://") :]
         return _local(unquote(rest), number, local_allowed=local_allowed)
+    # A line end in a user, password or host would be another line of the credential protocol.
+    if _NOT_PRINTABLE.search(unquote(text)):
+        raise _refused(number, "it holds control characters, such as %00 or %0A")
     if scheme == "http":
         raise _refused(number, "http sends code and credentials in clear; use https")
     if scheme not in ("https", "ssh"):

@@ -3,7 +3,8 @@
 -- $1 schema_name  text
 -- -> problem (a key of inspection.PROBLEMS), name, words (to be looked for in the file)
 --
--- Whoever writes a row runs its defaults, checks and index expressions with his own rights.
+-- Whoever writes a row runs its defaults, checks and index expressions with his own rights, and
+-- whoever reads a view runs what it calls.
 -- PostgreSQL notes no dependency on what it comes with, so each one noted is somebody's own.
 WITH place AS (
     SELECT namespace.oid
@@ -57,6 +58,13 @@ caller AS (
            sample.stxname
     FROM place
     JOIN pg_catalog.pg_statistic_ext AS sample ON sample.stxnamespace = place.oid
+    UNION ALL
+    SELECT 'pg_catalog.pg_rewrite'::regclass,
+           rule.oid,
+           format('the view %s', relation.oid::regclass),
+           relation.relname
+    FROM relation
+    JOIN pg_catalog.pg_rewrite AS rule ON rule.ev_class = relation.oid
 )
 SELECT DISTINCT
        'call' AS problem,
@@ -72,6 +80,8 @@ WHERE called.refclassid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_opera
 UNION
 -- What comes with PostgreSQL leaves no dependency; the stored expression names it all the same.
 -- Volatile ones act on the session or run SQL as whoever writes or reads: set_config, ts_rewrite.
+-- A call is the only way to those: PostgreSQL brings no volatile operator, aggregate, window
+-- function, cast, or input and output of a type (a test asks each version).
 SELECT 'act', format('%s (%s)', spoken.name, called.oid::regprocedure), ARRAY[spoken.word]
 FROM (
     SELECT caller.name, caller.word::text AS word, filling.adbin::text AS tree
@@ -89,10 +99,15 @@ FROM (
     JOIN pg_catalog.pg_type AS kind
       ON caller.classid = 'pg_catalog.pg_type'::regclass AND kind.oid = caller.objid
     UNION ALL
-    SELECT format('the view %s', relation.oid::regclass), relation.relname::text,
-           rule.ev_action::text
-    FROM relation
-    JOIN pg_catalog.pg_rewrite AS rule ON rule.ev_class = relation.oid
+    SELECT caller.name, caller.word::text, sample.stxexprs::text
+    FROM caller
+    JOIN pg_catalog.pg_statistic_ext AS sample
+      ON caller.classid = 'pg_catalog.pg_statistic_ext'::regclass AND sample.oid = caller.objid
+    UNION ALL
+    SELECT caller.name, caller.word::text, rule.ev_action::text
+    FROM caller
+    JOIN pg_catalog.pg_rewrite AS rule
+      ON caller.classid = 'pg_catalog.pg_rewrite'::regclass AND rule.oid = caller.objid
 ) AS spoken
 CROSS JOIN LATERAL regexp_matches(spoken.tree, ':[a-z]*funcid ([0-9]+)', 'g') AS found (ids)
 JOIN pg_catalog.pg_proc AS called ON called.oid = found.ids[1]::oid

@@ -23,13 +23,20 @@ found AS (
     FROM pg_catalog.pg_depend AS inside
     JOIN place ON place.oid = inside.refobjid
     WHERE inside.refclassid = 'pg_catalog.pg_namespace'::regclass
+    UNION
+    -- A cast has neither owner nor schema, and runs wherever its type is used.
+    SELECT 'pg_catalog.pg_cast'::regclass, conversion.oid
+    FROM pg_catalog.pg_cast AS conversion
+    JOIN pg_catalog.pg_type AS kind ON kind.oid IN (conversion.castsource, conversion.casttarget)
+    JOIN place ON place.oid = kind.typnamespace
 )
 SELECT CASE kind.typtype WHEN 'e' THEN 'enum type' WHEN 'd' THEN 'domain'
                          WHEN 'c' THEN 'composite type' WHEN 'r' THEN 'range type'
                          ELSE identity.type END AS kind,
        identity.identity AS name,
        pg_catalog.pg_get_userbyid(coalesce(relation.relowner, kind.typowner))::text AS owner,
-       identity.schema IS NOT DISTINCT FROM quote_ident($1::text) AS inside,
+       found.classid = 'pg_catalog.pg_cast'::regclass
+           OR identity.schema IS NOT DISTINCT FROM quote_ident($1::text) AS inside,
        ARRAY[coalesce(relation.relname::text, kind.typname::text, identity.name,
                       identity.identity)] AS words
 FROM found
