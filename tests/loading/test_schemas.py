@@ -19,7 +19,7 @@ from harvestd.catalog.discover import bundled_plugin_dir
 from harvestd.database import step
 from harvestd.database.pool import LOST, Database
 from harvestd.database.roles import Roles, ensure_roles, ensure_seat, scram_verifier
-from harvestd.errors import DatabaseError, SchemaRefused
+from harvestd.errors import EntryRefused, SchemaRefused
 from harvestd.loading.inspection import PROBLEMS
 from harvestd.loading.schemas import apply_source_schema
 from tests.clusters import Cluster, create_database, database_of, drop_database
@@ -446,7 +446,7 @@ async def test_nobody_can_log_in_as_the_owner_afterwards(wall: Wall) -> None:
     known = secrets.token_urlsafe(12)
     await wall.apply(f"{ONE_TABLE}; ALTER ROLE CURRENT_USER PASSWORD '{known}'")
 
-    with pytest.raises(DatabaseError, match="28"):
+    with pytest.raises(EntryRefused, match="does not take the password"):
         await wall.database.connect("thief", user=wall.roles.source("shop"), password=known)
 
 

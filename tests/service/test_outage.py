@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harvestd.database import step as steps
 from harvestd.service.app import App
 from harvestd.settings import load_settings
 from tests.builders import a_tenant, query
@@ -111,3 +112,24 @@ async def test_a_daemon_that_starts_before_postgresql_waits_for_it(tmp_path: Pat
         app.stop("the test is over")
         async with asyncio.timeout(20):
             await task
+
+
+async def test_a_heartbeat_loop_that_stands_still_fails_the_liveness_probe(
+    database_url: str, tmp_path: Path
+) -> None:
+    async def hook(name: str) -> None:
+        if name == "heartbeat":
+            await asyncio.Event().wait()
+
+    async with running_app(database_url, tmp_path, lease_seconds=3.0) as app:
+        alive = app.health.alive
+        steps.hook = hook
+        try:
+
+            async def fails() -> bool:
+                return not app.health.alive
+
+            await wait_until(fails, "the sign of life to be too old")
+        finally:
+            steps.hook = None
+    assert alive

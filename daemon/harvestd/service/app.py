@@ -256,6 +256,7 @@ class App:
         seen: datetime | None = None
         reachable = True
         while True:
+            self.health.alive_for(self.lease.total_seconds())  # /livez fails if this loop stands
             try:
                 in_hand = self.hands.fences()
                 beat = await self.heartbeat.beat(in_hand)
