@@ -5,6 +5,8 @@ VENV   := .venv
 # Always through the interpreter: scripts in .venv/bin break when a checkout is moved.
 PY     := "$(VENV)/bin/python"
 REPO   ?=
+# As it was typed, for the shell: neither make nor the shell looks for a $ or a quote in it.
+ASKED  = $(if $(value REPO),--repo='$(subst ','\'',$(value REPO))')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test check format schema lock clean
@@ -24,7 +26,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch "$@"
 
 demo: setup ## collect a git repository for two tenants into an embedded PostgreSQL (REPO=/any/repo)
-	@$(PY) -m harvestd demo $(if $(REPO),--repo "$(REPO)")
+	@$(PY) -m harvestd demo $(ASKED)
 
 run: setup ## the daemon on the embedded PostgreSQL, until Ctrl-C
 	@$(PY) -m harvestd run

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,6 +25,19 @@ async def query(url: str, sql: str, *arguments: object) -> list[dict[str, Any]]:
     connection = await asyncpg.connect(url)
     try:
         return [dict(row) for row in await connection.fetch(sql, *arguments)]
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def a_transaction(url: str, *statements: str) -> AsyncIterator[None]:
+    """An operator's psql that stays in the middle of a transaction until the block ends."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("BEGIN")
+        for statement in statements:
+            await connection.execute(statement)
+        yield
     finally:
         await connection.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harvestd.service.app import App
 from harvestd.settings import load_settings
+from tests.processes import wait_until
 
 WITHIN = 20.0
 """Seconds after which an event that a test waits for is missing."""
@@ -30,6 +31,16 @@ async def run(env, db, tenant_id, start_date, end_date):
             __name__.rpartition(".")[2], start_date, end_date)
         await db.checkpoint(end_date)
 """
+
+GATED = """
+import asyncio
+from pathlib import Path
+catch_up = False
+async def run(env, db, tenant_id, start_date, end_date):
+    while not Path(env["GATES"], __name__.rpartition(".")[2]).exists():
+        await asyncio.sleep(0.01)
+"""
+"""In progress until a file with the script's name stands in the folder GATES."""
 
 
 def write_plugins(folder: Path, files: Mapping[str, str]) -> Path:
@@ -85,3 +96,12 @@ async def cycle(app: App, *, forced: bool = True) -> None:
         app.wanted.ask("the test", forced=forced)
         await app.cycles.get()
         await app.feeder.idle()
+
+
+async def in_hand(app: App, attempts: int = 1) -> None:
+    """Wait until so many attempts are in progress."""
+
+    async def taken() -> bool:
+        return len(app.hands.by_run) == attempts
+
+    await wait_until(taken, f"{attempts} attempts in progress")

@@ -59,6 +59,18 @@ class Unreachable(DatabaseError):
     retry = True
 
 
+class EntryRefused(DatabaseError):
+    """PostgreSQL answers, but does not let us in: password, database, or right to connect."""
+
+    code = "entry_refused"
+
+
+class AddressRefused(DatabaseError):
+    """HARVESTD_DATABASE_URL is not an address that can be connected to."""
+
+    code = "address_refused"
+
+
 class SchemaTooNew(DatabaseError):
     """A newer harvestd made a breaking change to this database."""
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -28,6 +29,9 @@ INJECTED = re.compile(
 )
 # HARVESTD_DB_PORT looks like a setting; only its value tells that it is injected.
 INJECTED_PORT = re.compile(r"(tcp|udp|sctp)://")
+
+HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>\d{1,5}))?")
+ENCODED = "in a password @ : / ? # % are written as %40 %3A %2F %3F %23 %25"
 
 
 def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -53,7 +57,8 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
-    """PostgreSQL to use, ``postgresql://user:password@host/database``.
+    """PostgreSQL to use, ``postgresql://user:password@host:port/database``; in the password
+    ``@ : / ? # %`` are written as ``%40 %3A %2F %3F %23 %25``.
     Unset: the embedded one in DATA_DIR."""
     data_dir: Path = Field(default_factory=default_data_dir)
     """Where the embedded PostgreSQL, caches and the keyring live."""
@@ -102,8 +107,8 @@ class Settings(BaseSettings):
     @classmethod
     def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         # An empty one (a secret that was not expanded) must not start the embedded PostgreSQL.
-        if value is not None and not re.match(r"postgres(ql)?://.", value.get_secret_value()):
-            raise ValueError("must be postgresql://..., or unset for the embedded PostgreSQL")
+        if value is not None and (mistake := mistake_in(value.get_secret_value())):
+            raise ValueError(mistake)
         return value
 
     @field_validator("plugin_dirs", mode="before")
@@ -128,6 +133,29 @@ class Settings(BaseSettings):
         return host.strip("[]"), int(port)
 
 
+def mistake_in(url: str) -> str | None:
+    """Why ``url`` cannot be a database's, or None.  Nothing of it is repeated.
+
+    asyncpg takes the first @ for the end of the password, and what follows for a host: part of
+    the password would be looked up as a name.
+    """
+    if not re.match(r"postgres(ql)?://.", url):
+        return "must be postgresql://..., or unset for the embedded PostgreSQL"
+    try:
+        parts = urlsplit(url)
+        parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        return f"it cannot be read as a URL, or what follows its ? is not name=value&...; {ENCODED}"
+    login, _, hosts = parts.netloc.rpartition("@")
+    if "@" in login or "#" in url:
+        return f"it holds one @ too many, or a #; {ENCODED}"
+    for one in hosts.split(","):
+        found = HOST_AND_PORT.fullmatch(one)
+        if found is None or not 0 < int(found["port"] or 5432) < 65536:
+            return f"its port is not a number from 1 to 65535; {ENCODED}"
+    return None
+
+
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
     """Read the settings of this process; ``overrides`` win (tests and the demo).
 
@@ -144,9 +172,10 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else PREFIX + "*"
+        what, _, why = first["msg"].removeprefix("Value error, ").partition("; ")
         raise SettingsError(
-            f"{name}: {first['msg'].removeprefix('Value error, ')}",
-            why=f"its value does not fit ({error.error_count()} setting(s) refused)",
+            f"{name}: {what}",
+            why=why or f"its value does not fit ({error.error_count()} setting(s) refused)",
             next_step=f"correct or unset {name}; docs/settings.md lists the settings",
         ) from None
 

@@ -55,7 +55,7 @@ async def test_the_demo_collects_for_two_tenants_writes_nothing_twice_and_can_be
     ]
     assert rows["acme git/commit"][:3] == ["COMPLETED", "1", "31"]
     assert SECOND in first.out.splitlines()
-    assert "31/31 commits  rows 32" in first.err
+    assert "31/31 commits  32 rows in all" in first.err
     assert (again.code, again.json["second_rows_written"]) == (0, 0)
     assert [run["rows_written"] for run in again.json["first"]] == [0, 0, 0, 0]
     assert counts.json["rows"] == [["acme", 31, 31], ["globex", 31, 31]]

@@ -16,6 +16,7 @@ from harvestd.cli.demo_repository import (
 )
 from harvestd.cli.output import Unknown
 from harvestd.errors import HarvestdError
+from tests.cli.shell import CHECKOUT, environment
 
 
 def git(*arguments: str, cwd: Path, given: str = "") -> str:
@@ -77,7 +78,7 @@ def test_a_repository_is_found_from_a_folder_below_it_and_when_it_is_bare(tmp_pa
 
     assert find_repository(below) == repository
     assert find_repository(tmp_path / "bare") == tmp_path / "bare"
-    assert choose_repository(below, tmp_path / "data") == repository
+    assert choose_repository(str(below), tmp_path / "data") == str(repository)
 
 
 def test_the_repository_around_the_current_folder_comes_first(
@@ -88,7 +89,7 @@ def test_the_repository_around_the_current_folder_comes_first(
     # What points git elsewhere is no business of the demo's.
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
 
-    assert choose_repository(None, tmp_path / "data") == repository
+    assert choose_repository(None, tmp_path / "data") == str(repository)
 
 
 def test_outside_a_checkout_a_repository_is_seeded_in_the_data_folder(
@@ -100,8 +101,8 @@ def test_outside_a_checkout_a_repository_is_seeded_in_the_data_folder(
     monkeypatch.setattr("harvestd.__file__", str(elsewhere / "__init__.py"))
     chosen = choose_repository(None, tmp_path / "data")
 
-    assert chosen == tmp_path / "data" / "repository"
-    assert has_commit(chosen)
+    assert chosen == str(tmp_path / "data" / "repository")
+    assert has_commit(Path(chosen))
 
 
 @pytest.mark.parametrize(
@@ -123,10 +124,49 @@ def test_what_was_asked_for_and_is_no_repository_is_refused(
     git("init", "--quiet", cwd=tmp_path / "unborn")
     a_repository(tmp_path / os.fsdecode(b"caf\xe9"))
     with pytest.raises(Unknown, match=what) as refused:
-        choose_repository(tmp_path / name, tmp_path / "data")
+        choose_repository(str(tmp_path / name), tmp_path / "data")
 
     assert "make demo REPO=" in refused.value.next_step
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("address", ["https://host/a/b.git", "ssh://git@host/a", "git@host:a/b"])
+def test_an_address_is_left_to_the_data_source(tmp_path: Path, address: str) -> None:
+    assert choose_repository(address, tmp_path) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "what"),
+    [
+        ("http://host/canary", "does not collect by http"),
+        ("file:///canary", "does not collect by file"),
+        ("ext::sh -c canary", "does not exist"),
+        ("https://token-canary@host/a", "no user or password in an address"),
+        ("ssh://git:canary@host/a", "no user or password in an address"),
+    ],
+)
+def test_an_address_that_is_not_admitted_is_refused_and_no_secret_repeated(
+    tmp_path: Path, address: str, what: str
+) -> None:
+    with pytest.raises(Unknown, match=what) as refused:
+        choose_repository(address, tmp_path)
+
+    assert "REPO=/path/to/clone" in refused.value.next_step
+    assert what.startswith("does") or "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("repo", ["", "/a b/c", '/a "quoted" b', "/a/$HOME/$x$$", "/it's/`id`"])
+def test_make_hands_the_repository_to_the_demo_as_it_was_typed(repo: str) -> None:
+    done = subprocess.run(
+        ["make", "--silent", "-o", "setup", "demo", "PY=printf '%s\\n'", f"REPO={repo}"],
+        cwd=CHECKOUT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines() == ["-m", "harvestd", "demo"] + [f"--repo={repo}"] * bool(repo)
 
 
 def test_without_git_the_next_step_is_to_install_it(

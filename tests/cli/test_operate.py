@@ -30,6 +30,12 @@ BOOKMARKS = """
     INSERT INTO harvestd.bookmark (tenant_id, data_source, script, name, value)
     SELECT 'acme', 'git', script, 'heads', '1' FROM unnest(ARRAY['commit', 'repository']) script
 """
+LONG = (
+    "harvestd_source_git_4a59b47d._git.GitError: there is no page; why: "
+    + 40 * "the upstream lost it "
+    + "for good; next: ask for another"
+)
+"""As the runner keeps it: longer than a cell of a table."""
 
 
 async def test_status_tells_the_whole_in_numbers_and_names_the_reader(database_url: str) -> None:
@@ -46,30 +52,63 @@ async def test_status_tells_the_whole_in_numbers_and_names_the_reader(database_u
     assert len(roles) == 1
     assert json["reader"] in text.out
     assert "none is running" in text.out
-    assert text.err == ""
+    assert "harvestd status acme" not in text.out  # nothing is wrong
 
 
 async def test_status_of_a_tenant_says_why_each_run_does_not_go_on(database_url: str) -> None:
     await a_tenant(database_url, "acme")
     for script, change in {
         "blocked": "blocked_by = 'git/repository'",
-        "failed": "status = 'FAILED', error = 'ValueError: no such page', fence = 1",
+        "failed": f"status = 'FAILED', error = '{LONG}', fence = 1",
         "retired": "retired_at = now()",
+        "strange": "blocked_by = 'needs resource ''x'', which no script of ''git'' provides'",
         "waiting": "status = 'WAITING', reason = 'rate limit', not_before = '2126-01-01Z'",
     }.items():
         await a_run(database_url, f"acme/git/{script}")
         changed = f"UPDATE data_source_run SET {change} WHERE script = $1"
         await query(database_url, changed, script)
+    whole = (await harvestd("status", url=database_url)).out
     text = (await harvestd("status", "acme", url=database_url)).out
-    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("git/")}
+    lines = {line.split()[0]: line for line in lines_of(text.partition("\n\n")[0])}
     runs = (await harvestd("status", "acme", "--json", url=database_url)).json["runs"]
 
-    assert "needs git/repository" in lines["git/blocked"]
-    assert "ValueError: no such page (again now)" in lines["git/failed"]
+    assert "why, and what to do: harvestd status acme" in whole
     assert "its configuration is gone" in lines["git/retired"]
-    assert "rate limit (until 2126-01-01 00:00)" in lines["git/waiting"]
-    assert [run["script"] for run in runs] == ["blocked", "failed", "retired", "waiting"]
-    assert runs[3]["waits_until"] == "2126-01-01T00:00:00Z"
+    assert "until 2126-01-01 00:00" in lines["git/waiting"]
+    assert "again now" in lines["git/failed"]
+    table, _, told = text.partition("\n\n")
+    assert told.splitlines() == [
+        "git/blocked BLOCKED: needs git/repository, and goes on by itself once that completes",
+        "",
+        "git/failed FAILED: there is no page",
+        "  why:  " + 40 * "the upstream lost it " + "for good",
+        "  next: ask for another",
+        "",
+        "git/strange BLOCKED: needs resource 'x', which no script of 'git' provides",
+        "",
+        "git/waiting WAITING: rate limit",
+    ]
+    words = {run["script"]: run["status"] for run in runs}
+    assert words == {
+        line.split()[0].removeprefix("git/"): line.split()[1] for line in lines_of(table)
+    }
+    assert words["strange"] == "BLOCKED"
+    assert runs[4]["waits_until"] == "2126-01-01T00:00:00Z"
+
+
+async def test_status_of_a_tenant_without_runs_says_what_is_missing(database_url: str) -> None:
+    await a_tenant(database_url, "bare")
+    await a_tenant(database_url, "acme", {"gti": {"KEY": "v"}})
+    bare = await harvestd("status", "bare", url=database_url)
+    misspelt = await harvestd("status", "acme", url=database_url)
+
+    assert "harvestd config set bare SOURCE KEY" in bare.err
+    assert "where a plugin provides its data sources: gti" in misspelt.err
+
+
+def lines_of(table: str) -> list[str]:
+    """The rows of a table of runs."""
+    return [line for line in table.splitlines() if line.startswith("git/")]
 
 
 async def test_status_says_when_the_runs_of_a_silent_replica_are_free(
@@ -309,46 +348,3 @@ async def test_what_a_killed_owner_held_is_free_at_once_for_the_next(
     assert freed == 1
     assert (run["held"], run["status"], run["fence"], run["due"]) == (False, "PENDING", 2, True)
     assert not (await heartbeat.beat({})).alive
-
-
-async def test_sql_reads_what_the_reader_may_and_nothing_else(
-    database_url: str, tmp_path: Path
-) -> None:
-    await a_tenant(database_url, "acme", {"probe": {"KEY": "canary-value-in-config"}})
-    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
-        await cycle(app)
-    counting = "SELECT tenant_id, count(*) AS n, min(from_at) AS first FROM probe.event GROUP BY 1"
-    rows = await harvestd("sql", counting, "--json", url=database_url)
-    table = await harvestd("sql", counting, url=database_url)
-    many = await harvestd("sql", "SELECT generate_series(1, 1500)", "--json", url=database_url)
-    config = await harvestd("sql", "TABLE public.tenant_data_source_config", url=database_url)
-    write = await harvestd("sql", "DELETE FROM probe.event", url=database_url)
-    mistake = await harvestd("sql", "SELECT * FROM probe.evnt", url=database_url)
-    members = await query(
-        database_url,
-        "SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles u "
-        "ON u.oid = m.member WHERE u.rolname = 'app' AND r.rolname LIKE '%_reader' "
-        "AND NOT m.admin_option",
-    )
-
-    assert rows.json["columns"] == ["tenant_id", "n", "first"]
-    assert rows.json["rows"][0][:2] == ["acme", 90]
-    assert "acme" in table.out
-    assert (len(many.json["rows"]), many.json["cut"]) == (1000, True)
-    assert config.code == write.code == mistake.code == 1
-    assert "permission denied" in config.err
-    assert "canary-value-in-config" not in config.out + config.err
-    assert 'relation "probe.evnt" does not exist' in mistake.err
-    assert members == []
-
-
-async def test_migrate_says_what_it_did_and_may_be_repeated(empty_database: str) -> None:
-    first = await harvestd("migrate", url=empty_database)
-    again = await harvestd("migrate", url=empty_database)
-    tables = await query(empty_database, "SELECT to_regclass('git.commit') IS NOT NULL AS there")
-
-    assert first.code == again.code == 0
-    assert "applied git/schema.sql" in first.out
-    assert "applied 0004" in first.out
-    assert again.out == "the database is up to date\n"
-    assert tables == [{"there": True}]

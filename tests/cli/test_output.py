@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -9,9 +11,11 @@ from typing import Any, cast
 import pytest
 
 from harvestd.cli.live import Watch, showing
-from harvestd.cli.output import cell, lasting, plain, print_rows, say_error, span
-from harvestd.errors import BadExport
+from harvestd.cli.output import cell, lasting, plain, print_rows, print_told, say_error, span
+from harvestd.cli.serving import print_report
+from harvestd.errors import BadExport, HarvestdError
 from harvestd.execution.hands import Hand
+from harvestd.service.status import RunReported
 from harvestd.terms import RunKey
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -56,6 +60,68 @@ def test_the_mistake_of_a_plugin_is_told_with_file_and_line(
     )
 
 
+class Screen(io.StringIO):
+    """A terminal of 80 columns, as far as a stream says so."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown_on(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """What is printed from here on goes to it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    made = Screen()
+    monkeypatch.setattr(sys, "stdout", made)
+    return made
+
+
+def test_the_demos_table_fits_80_columns_without_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = shown_on(monkeypatch)
+    print_report(
+        [
+            RunReported(
+                tenant_id="globex",
+                data_source="git",
+                script="repository",
+                status="COMPLETED",
+                blocked_by=None,
+                reason=None,
+                error=None,
+                waits_until=None,
+                windows=1,
+                rows_written=12_345,
+                seconds=12.3,
+                covered_from=NOON - timedelta(days=90),
+                covered_to=NOON,
+            )
+        ]
+    )
+    *_, row = screen.getvalue().splitlines()
+
+    assert row.split() == [
+        *("globex", "git/repository", "COMPLETED", "1", "12,345"),
+        *("2025-12-01", "–", "2026-03-01", "12.3"),
+    ]
+
+
+def test_an_error_is_wrapped_between_words_and_its_command_left_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = shown_on(monkeypatch)
+    step = "harvestd config set " + "x" * 80
+    print_told("acme", HarvestdError("word " * 30, why="why " * 40, next_step=step))
+    *wrapped, last = screen.getvalue().splitlines()
+
+    assert max(map(len, wrapped)) <= 80
+    assert (
+        " ".join(" ".join(wrapped).split())
+        == ("acme: " + "word " * 30 + "why: " + "why " * 40).strip()
+    )
+    assert last == f"  next: {step}"
+
+
 @dataclass
 class FakeClaim:
     """As much of a claim as the display looks at."""
@@ -91,7 +157,7 @@ def test_progress_counts_the_rows_of_runs_that_ended_too() -> None:
     under_way[:] = [second.hand]
     second.move(120, 834, rows=120)
 
-    assert watch.look()["acme"].line == "acme  git/commit  120/834 commits  rows 121"
+    assert watch.look()["acme"].line == "acme  git/commit  120/834 commits  121 rows in all"
 
 
 def test_without_a_terminal_there_is_a_line_a_second_at_most_and_a_last_one(
@@ -106,6 +172,6 @@ def test_without_a_terminal_there_is_a_line_a_second_at_most_and_a_last_one(
         attempt.move(100, 100, rows=100)
     lines = capsys.readouterr().err.splitlines()
 
-    assert lines[0] == "acme  git/commit  rows 0"
-    assert lines[-1] == "acme  git/commit  100/100 commits  rows 100"
+    assert lines[0] == "acme  git/commit  0 rows in all"
+    assert lines[-1] == "acme  git/commit  100/100 commits  100 rows in all"
     assert len(lines) <= 3

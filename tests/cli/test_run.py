@@ -92,13 +92,33 @@ async def test_once_is_exit_code_one_when_somebody_has_to_look_at_a_run(
     assert states == {
         "failing": ("FAILED", None),
         "fine": ("COMPLETED", None),
-        "needy": ("PENDING", "probe/failing"),
+        "needy": ("BLOCKED", "probe/failing"),
         "refused": ("WAITING", None),
     }
-    assert "acme probe/failing: ValueError" in done.err
-    assert "acme probe/needy: blocked by probe/failing" in done.err
-    assert "acme probe/refused: the token was refused" in done.err
+    assert "acme probe/failing FAILED: ValueError: broken" in done.err
+    assert "acme probe/needy BLOCKED: needs probe/failing" in done.err
+    assert "acme probe/refused WAITING: the token was refused" in done.err
     assert "3 runs did not get through" in done.err
+
+
+async def test_once_names_a_plugin_file_that_cannot_be_used(
+    database_url: str, tmp_path: Path
+) -> None:
+    done = await once(database_url, tmp_path, {"probe/broken.py": "def run(:\n"})
+
+    assert (done.code, done.out) == (1, "")
+    assert "probe/broken.py:1: " in done.err
+    assert "no tenant has a configuration" not in done.err
+
+
+async def test_once_names_a_schema_that_is_refused(database_url: str, tmp_path: Path) -> None:
+    plugins = {"probe/schema.sql": "CREATE TABL x ()", "probe/main.py": SIMPLE}
+    done = await once(database_url, tmp_path, plugins, "--json")
+
+    assert done.code == 1
+    assert "harvestd: schema.sql of probe: " in done.err
+    assert [run["status"] for run in done.json] == ["BLOCKED"]
+    assert done.json[0]["blocked_by"].startswith("schema.sql of probe: ")
 
 
 async def test_once_is_exit_code_zero_when_time_alone_mends_what_waits(

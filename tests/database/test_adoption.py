@@ -367,7 +367,7 @@ async def test_tenants_alone_are_adopted_too(connection: Connection) -> None:
         pytest.param(
             PRISMA + 'ALTER TABLE data_source_run DROP COLUMN "error";',
             "public.data_source_run has no column error",
-            "add it",
+            "ADD COLUMN error text",
             id="a column is missing",
         ),
         pytest.param(

@@ -246,8 +246,11 @@ async def test_a_seat_brings_nothing_of_its_last_run_to_the_next_tenant(
         async with running_app(
             database_url, tmp_path, {"probe/main.py": leaving}, seats_max=1
         ) as app:
+            await app.feeder.idle()
+            first = await runs(database_url)  # of the seat as it was leased
             await cycle(app)
             states = await runs(database_url)
+        assert {run["word"] for run in first.values()} == {"COMPLETED"}
         assert {run["word"] for run in states.values()} == {"COMPLETED"}, [
             run["error"] for run in states.values()
         ]

@@ -121,7 +121,7 @@ async def test_ctrl_c_ends_an_idle_daemon_with_exit_code_0(
     assert not any("Traceback" in line for line in daemon.lines)
 
 
-async def test_a_removed_configuration_cancels_the_run_under_way_within_a_heartbeat(
+async def test_a_removed_configuration_cancels_the_run_under_way_within_two_ticks(
     database_url: str, tmp_path: Path
 ) -> None:
     settings = await stuck(database_url, tmp_path) | {"interval_seconds": 0.5}

@@ -5,7 +5,6 @@ That module is imported when the command runs, so that `harvestd --help` answers
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -28,7 +27,12 @@ def make_app() -> App:
         help="Collects every customer's data into your own PostgreSQL, tenant by tenant.\n\n"
         "Works on HARVESTD_DATABASE_URL or, without it, on an embedded PostgreSQL in "
         "HARVESTD_DATA_DIR. First steps: harvestd demo; harvestd tenant add; harvestd config "
-        "set; harvestd run. Each command explains itself: harvestd COMMAND --help.",
+        "set; harvestd run. Each command explains itself: harvestd COMMAND --help.\n\n"
+        "When something is wrong: harvestd status, then harvestd status TENANT, which says of "
+        "each run that does not go on why, and what to do.\n\n"
+        "Exit codes: 0 done; 1 failed, or somebody has to look at a run; 2 a mistake in the "
+        "command line or a setting; 3 the database cannot be reached; 130 interrupted. Answers "
+        "go to stdout, all else to stderr.",
         help_format="markdown",
         suppress_keyboard_interrupt=False,
     )
@@ -56,10 +60,11 @@ def run(
     """Collect, for as long as it runs: a cycle every HARVESTD_INTERVAL_SECONDS.
 
     SIGHUP starts a cycle at once, SIGTERM or Ctrl-C lets runs reach a checkpoint and ends, a
-    second one ends at once. With --once the exit code is 1 if a run failed, is blocked or waits
-    for authorisation; its JSON is a list of objects with tenant_id, data_source, script,
-    status, blocked_by, reason, error, waits_until, windows, rows_written, seconds, covered_from
-    and covered_to.
+    second one ends at once. A database that goes away is waited for. With --once the exit code
+    is 1 if a plugin file is refused, or a run failed, is blocked or waits for authorisation; its
+    JSON is a list of objects with tenant_id, data_source, script, status (as in the table:
+    PENDING, RUNNING, WAITING, COMPLETED, FAILED or BLOCKED), blocked_by, reason, error,
+    waits_until, windows, rows_written, seconds, covered_from and covered_to.
 
     For example:
 
@@ -77,22 +82,27 @@ def run(
 def demo(
     *,
     repo: Annotated[
-        Path | None,
-        Parameter(help="The git repository to collect; by default this checkout's own."),
+        str | None,
+        Parameter(
+            help="The git repository to collect: a folder with a clone, or an https or ssh "
+            "address; by default this checkout's own."
+        ),
     ] = None,
     json: Json = False,
 ) -> int:
     """Collect a git repository for two tenants into an embedded PostgreSQL of its own.
 
-    Everything lies in the folder demo below HARVESTD_DATA_DIR; remove it to start afresh. The
-    second cycle shows that nothing is written twice. Its JSON has repository, first (as of
-    harvestd run --once), second_rows_written and next_commands.
+    Everything lies in the folder demo below HARVESTD_DATA_DIR, also its two tenants: look at
+    them with HARVESTD_DATA_DIR set to that folder; remove it to start afresh. The second cycle
+    shows that nothing is written twice. Its JSON has repository, first (as of harvestd run
+    --once), second_rows_written and next_commands.
 
     For example:
 
     ```
     $ harvestd demo
     $ harvestd demo --repo ~/src/linux
+    $ harvestd demo --repo https://git.example.com/shop.git
     ```
     """
     from harvestd.cli.demo import run_demo
@@ -100,22 +110,24 @@ def demo(
     return run_demo(repo, as_json=json)
 
 
-def migrate() -> int:
+def migrate(*, json: Json = False) -> int:
     """Bring the database to the newest schema, and the tables of the data sources too.
 
     Commands that write do so by themselves on an empty or older database; this one also applies
     what breaks older replicas, and takes over an application's tables that hold rows. It says
-    what it did, and may be repeated.
+    what it did, and may be repeated. The JSON is an object with migrations and schemas (what
+    was applied), refused (source and error of a schema.sql; the exit code is 1 then) and notes.
 
     For example:
 
     ```
     $ harvestd migrate
+    $ harvestd migrate --json
     ```
     """
-    from harvestd.cli.operate import migrate_database
+    from harvestd.cli.migrating import migrate_database
 
-    return migrate_database()
+    return migrate_database(as_json=json)
 
 
 def status(
@@ -126,9 +138,10 @@ def status(
 ) -> int:
     """What runs, waits and fails: the whole installation, or every run of a tenant.
 
-    The JSON is an object with version, reader (the role for applications and dashboards),
-    overview, replicas and tenants; of a tenant with tenant_id, paused and runs. Times are UTC,
-    durations in seconds.
+    Of a tenant's run that failed, waits or is blocked: what happened, why, and what to do. One
+    that a silent replica holds shows when it is free. The JSON is an object with version,
+    reader (the role for applications and dashboards), overview, replicas and tenants; of a
+    tenant with tenant_id, paused and runs. Times are UTC, durations in seconds.
 
     For example:
 
@@ -138,7 +151,7 @@ def status(
     $ harvestd status acme --json
     ```
     """
-    from harvestd.cli.operate import show_status
+    from harvestd.cli.look import show_status
 
     return show_status(tenant, as_json=json)
 
@@ -205,8 +218,8 @@ def sql(
     """Look at the data: one query with the rights of the reader role, in a transaction that is
     read-only and rolled back.
 
-    At most 1000 rows are printed. The JSON is an object with columns, rows and cut (whether
-    there were more).
+    At most 1000 rows are printed, and 60 seconds are waited. The JSON is an object with
+    columns, rows and cut (whether there were more).
 
     For example:
 
@@ -214,7 +227,7 @@ def sql(
     $ harvestd sql "SELECT tenant_id, count(*) FROM git.commit GROUP BY 1"
     ```
     """
-    from harvestd.cli.operate import ask_query
+    from harvestd.cli.query import ask_query
 
     return ask_query(query, as_json=json)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harvestd.cli import explain
 from harvestd.cli.demo_repository import choose_repository
 from harvestd.cli.live import Watch, showing
 from harvestd.cli.output import Unknown, note, print_json
@@ -47,7 +48,7 @@ class Collected:
     second_rows_written: int
 
 
-def run_demo(wanted: Path | None, *, as_json: bool) -> int:
+def run_demo(wanted: str | None, *, as_json: bool) -> int:
     """The command: the exit code."""
     settings = demo_settings()
     configure(settings)
@@ -68,7 +69,10 @@ def run_demo(wanted: Path | None, *, as_json: bool) -> int:
 
 
 def demo_settings() -> Settings:
-    """Ours, with the demo's own folder and database; quiet unless a log level was asked for."""
+    """Ours, with the demo's own folder and database.
+
+    Quiet unless a log level was asked for: what does not get through is told at the end.
+    """
     base = load_settings()
     overrides: dict[str, object] = {
         "database_url": None,
@@ -79,7 +83,7 @@ def demo_settings() -> Settings:
         **any_port(),
     }
     if PREFIX + "LOG_LEVEL" not in os.environ:
-        overrides["log_level"] = "warning"
+        overrides["log_level"] = "error"
     return load_settings(None, **overrides)
 
 
@@ -94,7 +98,7 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-async def _collect(settings: Settings, at: Reached, repository: Path) -> Collected | None:
+async def _collect(settings: Settings, at: Reached, repository: str) -> Collected | None:
     await make_ready(settings, at)
     database = Database(at.url)
     try:
@@ -115,28 +119,28 @@ async def _collect(settings: Settings, at: Reached, repository: Path) -> Collect
         await database.close()
 
 
-async def _make_tenants(acts: Acts, repository: Path) -> None:
+async def _make_tenants(acts: Acts, repository: str) -> None:
     """The two tenants, each with its own configuration; a repeated demo finds them there."""
     for tenant_id, name in TENANTS:
         await acts.add_tenant(tenant_id, name)
-        quoted = shlex.quote(str(repository))
+        quoted = shlex.quote(repository)
         await acts.set_config(tenant_id, "git", "GIT_REPOSITORIES", quoted)
 
 
-def _tell(collected: Collected, repository: Path, commands: Sequence[str], *, as_json: bool) -> int:
+def _tell(collected: Collected, repository: str, commands: Sequence[str], *, as_json: bool) -> int:
     say: Callable[[str], None] = note if as_json else print
-    troubles = name_troubles(collected.first) or name_troubles(collected.second)
     if as_json:
         print_json(
             {
-                "repository": str(repository),
-                "first": collected.first,
+                "repository": repository,
+                "first": [explain.as_json(run) for run in collected.first],
                 "second_rows_written": collected.second_rows_written,
                 "next_commands": commands,
             }
         )
     else:
         print_report(collected.first)
+    troubles = name_troubles(collected.first) or name_troubles(collected.second)
     if len(collected.first) < len(TENANTS):
         raise Unknown(
             "the demo's tenants have no runs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import harvestd
-from harvestd.cli.output import Unknown
+from harvestd.cli.output import Unknown, plain
 from harvestd.errors import HarvestdError
 
 GIT_SECONDS = 60.0
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://|[\w.-]+@[\w.-]+:")
+"""A URL, or user@host:path; everything else is a folder."""
 SEEDED_COMMITS = 60
 SEEDED_DAYS = 40
 SEEDED_FROM = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -26,10 +29,14 @@ ROOMS = ("parser", "planner", "store", "report", "clock")
 VERBS = ("Add", "Mend", "Shorten", "Explain", "Test")
 
 
-def choose_repository(wanted: Path | None, folder: Path) -> Path:
-    """The repository to collect; ``folder`` is where a seeded one is made if there is no other.
+def choose_repository(wanted: str | None, folder: Path) -> str:
+    """The path or address of the repository to collect.
 
-    Raises: Unknown, when ``wanted`` is no repository with a commit; HarvestdError without git.
+    ``folder`` is where a seeded one is made if there is no other.  An address is not asked
+    whether it answers: the run says it better.
+
+    Raises: Unknown, when ``wanted`` is no repository with a commit, or an address that the data
+    source does not admit; HarvestdError without git.
     """
     if shutil.which("git") is None:
         raise HarvestdError(
@@ -38,12 +45,34 @@ def choose_repository(wanted: Path | None, folder: Path) -> Path:
             next_step="install git (apt install git, dnf install git, brew install git)",
         )
     if wanted is not None:
-        return _asked_for(wanted)
+        return _address(wanted) if ADDRESS.match(wanted) else str(_asked_for(Path(wanted)))
     for place in (Path.cwd(), Path(harvestd.__file__).resolve().parent):
         found = find_repository(place)
         if found is not None and has_commit(found) and _can_be_stored(found):
-            return found
-    return seed_repository(folder / "repository")
+            return str(found)
+    return str(seed_repository(folder / "repository"))
+
+
+def _address(wanted: str) -> str:
+    """``wanted``, if the data source git may be expected to take it."""
+    scheme, separator, rest = wanted.partition("://")
+    login = rest.partition("/")[0].rpartition("@")[0]
+    if separator and scheme not in ("https", "ssh"):
+        raise Unknown(
+            f"the demo does not collect by {plain(scheme)}",
+            why="the data source git takes https and ssh, which keep code and credentials to "
+            "themselves, and folders of this machine",
+            next_step="make demo REPO=https://host/path.git, or REPO=/path/to/clone",
+        )
+    if ":" in login or (login and scheme == "https"):
+        raise Unknown(
+            "the demo takes no user or password in an address",
+            why="everybody who lists processes sees it, and the shell keeps it; it is not "
+            "repeated here",
+            next_step="clone it and make demo REPO=/path/to/clone; a daemon gets the token by "
+            "harvestd config set TENANT git GIT_TOKEN",
+        )
+    return wanted
 
 
 def _asked_for(wanted: Path) -> Path:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from harvestd.cli.output import note
+from harvestd.cli.output import count, note
 from harvestd.execution.hands import Hand
 
 LINE_SECONDS = 1.0
@@ -35,9 +35,14 @@ class Seen:
         return f"{self.done}/{self.total} {UNIT.get(self.script, 'done')}"
 
     @property
+    def rows_in_all(self) -> str:
+        """The rows of all the tenant's scripts, which is not what the script under way counts."""
+        return f"{count(self.rows, 'row')} in all"
+
+    @property
     def line(self) -> str:
-        """``acme  git/commit  120/834 commits  rows 121``."""
-        parts = (self.tenant_id, self.script, self.units, f"rows {self.rows}")
+        """``acme  git/commit  120/834 commits  121 rows in all``."""
+        parts = (self.tenant_id, self.script, self.units, self.rows_in_all)
         return "  ".join(part for part in parts if part)
 
 
@@ -101,7 +106,7 @@ def _bars(watch: Watch) -> Iterator[Callable[[], None]]:
     progress = Progress(
         TextColumn("{task.fields[tenant]}  {task.fields[script]}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[units]}  rows {task.fields[rows]}"),
+        TextColumn("{task.fields[units]}  {task.fields[rows]}"),
         console=Console(stderr=True),
         auto_refresh=False,  # no thread: the loop calls often enough
     )
@@ -109,7 +114,11 @@ def _bars(watch: Watch) -> Iterator[Callable[[], None]]:
 
     def show() -> None:
         for tenant_id, seen in watch.look().items():
-            fields: dict[str, Any] = {"script": seen.script, "units": seen.units, "rows": seen.rows}
+            fields: dict[str, Any] = {
+                "script": seen.script,
+                "units": seen.units,
+                "rows": seen.rows_in_all,
+            }
             if tenant_id not in bars:
                 bars[tenant_id] = progress.add_task("", tenant=tenant_id, **fields)
             progress.update(bars[tenant_id], completed=seen.done, total=seen.total, **fields)

@@ -12,14 +12,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
-from cyclopts import CycloptsError
-
-from harvestd.cli.commands import make_app
-from harvestd.cli.output import UsageError, plain, say_error
+from harvestd.cli.output import UsageError, note, say_error
 from harvestd.errors import (
+    AddressRefused,
     AlreadyOwned,
-    DatabaseError,
     EmbeddedError,
+    EntryRefused,
     HarvestdError,
     SettingsError,
     Unreachable,
@@ -27,8 +25,6 @@ from harvestd.errors import (
 
 DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED = 128 + signal.SIGINT
-# No such database, or not with this user and password.
-NO_ENTRY = ("3D", "28")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,17 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows a "?"
             stream.reconfigure(errors="replace")
     try:
-        code = make_app()(
-            given,
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
-        sys.stdout.flush()
-        return int(code or DONE)
-    except CycloptsError as error:
-        return _explain(_usage(error, given))
+        return _run(given)
     except KeyboardInterrupt:
+        note("harvestd: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our answer has seen enough; Python must not complain while it exits.
@@ -56,6 +44,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except Exception as error:
         return _explain(error)
+
+
+def _run(given: Sequence[str]) -> int:
+    # Only here, where Ctrl-C is caught: these imports are most of a command's first moment.
+    from cyclopts import CycloptsError
+
+    from harvestd.cli.commands import make_app
+    from harvestd.cli.usage import explain_usage
+
+    app = make_app()
+    try:
+        code = app(
+            list(given), exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except CycloptsError as error:
+        raise explain_usage(app, error, given) from None
+    sys.stdout.flush()
+    return int(code or DONE)
 
 
 def _explain(error: Exception) -> int:
@@ -88,33 +94,13 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _code(error: HarvestdError) -> int:
-    if isinstance(error, (SettingsError, UsageError)):
+    if isinstance(error, (SettingsError, UsageError, AddressRefused)):
         return USAGE
-    if isinstance(error, Unreachable) or (
+    if isinstance(error, (Unreachable, EntryRefused)) or (
         isinstance(error, EmbeddedError) and not isinstance(error, AlreadyOwned)
     ):
         return UNREACHABLE
-    if isinstance(error, DatabaseError) and (error.sqlstate or "").startswith(NO_ENTRY):
-        return UNREACHABLE
     return FAILED
-
-
-def _usage(error: CycloptsError, given: Sequence[str]) -> UsageError:
-    """The command line's mistake in our three lines; a value given as an argument stays unsaid."""
-    if {"config", "set"} <= set(given):
-        return UsageError(
-            "config set takes TENANT SOURCE KEY, and the value from standard input",
-            why="an argument is seen by everybody who lists processes, and kept by the shell; "
-            "a value that was given as one is not repeated here",
-            next_step="harvestd config set TENANT SOURCE KEY < FILE (change a secret that was "
-            "given as an argument)",
-        )
-    words = [word for word in given[:2] if word.isalpha() and word.islower()]
-    return UsageError(
-        plain(str(error)),
-        why="the command line does not fit",
-        next_step=" ".join(["harvestd", *words, "--help"]),
-    )
 
 
 def _traceback(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from harvestd.cli.output import Unknown, UsageError
+from harvestd.cli.output import Unknown, UsageError, count
 from harvestd.service.status import RunSeen, Status
 
 LISTED_MAX = 10
@@ -54,18 +54,18 @@ def unknown(
     known = sorted(there)
     near = nearest(name, known)
     if near is not None:
-        next_step = f"did you mean {near!r}?"
+        steps = [f"did you mean {near!r}?"]
     elif known:
         more = f" and {len(known) - LISTED_MAX} more" if len(known) > LISTED_MAX else ""
-        next_step = f"there are: {', '.join(known[:LISTED_MAX])}{more}"
+        steps = [f"there are: {', '.join(known[:LISTED_MAX])}{more}."]
     else:
-        next_step = add or "harvestd status shows what there is"
-    if known and add:
-        next_step += f" Otherwise: {add}"
+        steps = []
+    if add:
+        steps.append(f"Otherwise: {add}" if steps else add)
     return Unknown(
         f"there is no {kind} {name!r}" + (f" of {of!r}" if of else ""),
-        why=f"{len(known)} known" if known else "there is none at all yet",
-        next_step=next_step,
+        why=f"{count(len(known), kind)} known here" if known else f"there is no {kind} at all yet",
+        next_step=" ".join(steps) or "harvestd status shows what there is",
     )
 
 

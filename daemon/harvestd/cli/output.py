@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TextIO
 
 from harvestd.errors import HarvestdError, PluginError
 
 # Where nobody looks at a terminal, a table may be as wide as its longest row.
 WIDTH_ELSEWHERE = 240
 CELL_CHARS_MAX = 200
+WORD_CHARS_MAX = 20
 SHORT_SPAN = timedelta(days=3)
 
 
@@ -27,16 +31,35 @@ class Unknown(HarvestdError):
 
 
 def say_error(error: HarvestdError) -> None:
-    """Three lines: what, why, next."""
-    what = error.what
+    """Three lines on stderr: what, why, next."""
+    place = ""
     if isinstance(error, PluginError) and error.path:
         place = error.path if error.line is None else f"{error.path}:{error.line}"
-        what = f"{place}: {what}"
-    print(f"harvestd: {plain(what)}", file=sys.stderr)
+    print_told(f"harvestd: {place}" if place else "harvestd", error, sys.stderr)
+
+
+def print_told(about: str, error: HarvestdError, stream: TextIO | None = None) -> None:
+    """``about: what``, then why and next, whole; a terminal gets them wrapped between words."""
+    stream = stream or sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else 0
+    print(_wrapped(f"{about}: ", error.what, "  ", width), file=stream)
     if error.why:
-        print(f"  why:  {plain(error.why)}", file=sys.stderr)
+        print(_wrapped("  why:  ", error.why, " " * 8, width), file=stream)
     if error.next_step:
-        print(f"  next: {plain(error.next_step)}", file=sys.stderr)
+        # Not wrapped: it may be a command, which is copied whole.
+        print(f"  next: {plain(error.next_step)}", file=stream)
+
+
+def _wrapped(head: str, text: str, indent: str, width: int) -> str:
+    whole = plain(head + text)
+    if len(whole) <= width or width < 20:
+        return whole
+    return "\n".join(
+        textwrap.fill(
+            line, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
+        for line in whole.split("\n")
+    )
 
 
 def note(text: str) -> None:
@@ -69,7 +92,8 @@ def print_rows(
 ) -> None:
     """A table on stdout; numbers lie right, null is empty, long cells are cut.
 
-    ``folded``: the columns that give way first on a narrow terminal; None: all.
+    ``folded``: the columns that give way first on a narrow terminal, down to their longest
+    word; None: all.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -86,17 +110,24 @@ def print_rows(
     )
     for position, column in enumerate(columns):
         numbers = any(isinstance(row[position], (int, float)) for row in filled)
+        words = [word for row in filled for word in cell(row[position]).split()] if folded else []
         table.add_column(
             Text(column),
             justify="right" if numbers else "left",
             overflow="fold",
+            min_width=min(max(map(len, words), default=0), WORD_CHARS_MAX) or None,
             no_wrap=folded is not None and column not in folded,
         )
     for row in filled:
         table.add_row(*(Text(cell(value)) for value in row))
     on_terminal = sys.stdout.isatty()
     console = Console(width=None if on_terminal else WIDTH_ELSEWHERE, highlight=False)
+    if console.measure(table, options=console.options.update(width=WIDTH_ELSEWHERE)).maximum > (
+        console.width
+    ):
+        table.padding = (0, 0)  # a narrow terminal costs the second space before a line's end
     console.print(table)
+    sys.stdout.flush()  # notes and errors go to stderr, and come after it
 
 
 def cell(value: object) -> str:

@@ -11,19 +11,21 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from harvestd.cli.output import UsageError, count, note, print_json, print_rows, span
+from harvestd.catalog.discover import Problem, printable
+from harvestd.cli import explain
+from harvestd.cli.output import UsageError, count, note, print_json, print_rows, print_told, span
 from harvestd.cli.reach import Reached, reached
 from harvestd.database.embedded import EmbeddedServer
 from harvestd.database.embedded_programs import find_package
 from harvestd.database.pool import Database
-from harvestd.errors import DatabaseError, Unreachable
+from harvestd.errors import DatabaseError, HarvestdError, Unreachable
 from harvestd.observing.logs import configure, get_logger
 from harvestd.service.acts import take_over_embedded
 from harvestd.service.app import App, prepare_database
@@ -37,6 +39,7 @@ INTERRUPTED = 130
 LOOK_SECONDS = 0.05
 TROUBLE_SECONDS_MAX = 60.0
 """How long a forced cycle waits for a database that went away."""
+TROUBLES_TOLD_MAX = 20
 ANY_PORT = "127.0.0.1:0"
 NO_CYCLE_YET = "no cycle has ended yet"  # what App says until then
 PASSWORD_FILE = "postgresql.secrets"  # noqa: S105 - a file name
@@ -78,23 +81,28 @@ async def _run_once(settings: Settings, at: Reached, *, as_json: bool) -> int:
     await make_ready(settings, at)
     app = App(settings, at.url)
 
-    async def work() -> list[RunReported]:
+    async def work() -> tuple[list[RunReported], tuple[Problem, ...], Mapping[str, str]]:
         began = await forced_cycle(app)
         database = Database(at.url)
         try:
-            return await Status(database).once_report(began)
+            report = await Status(database).once_report(began)
         finally:
             await database.close()
+        return report, app.cycle.catalog.problems, app.cycle.unusable
 
-    report = await beside_app(app, work)
-    if report is None:
+    done = await beside_app(app, work)
+    if done is None:
         note("harvestd: interrupted; runs under way were given back with what they had loaded")
         return INTERRUPTED
+    report, problems, unusable = done
     if as_json:
-        print_json(report)
+        print_json([explain.as_json(run) for run in report])
     else:
         print_report(report)
-    return 1 if name_troubles(report) else 0
+    refused = name_refused(problems, unusable)
+    if not report and not refused:
+        note("no runs: no tenant has a configuration for a known data source")
+    return 1 if name_troubles(report) or refused else 0
 
 
 async def make_ready(settings: Settings, at: Reached) -> None:
@@ -202,14 +210,16 @@ async def _looking(
 
 
 def print_report(report: Sequence[RunReported]) -> None:
-    """The table of a forced cycle."""
+    """The table of a forced cycle; nothing where there are no runs."""
+    if not report:
+        return
     print_rows(
         ("tenant", "script", "status", "windows", "rows", "covered", "seconds"),
         [
             (
                 run.tenant_id,
                 f"{run.data_source}/{run.script}",
-                "BLOCKED" if run.blocked_by else run.status,
+                explain.word_of(run),
                 run.windows,
                 run.rows_written,
                 span(run.covered_from, run.covered_to),
@@ -219,15 +229,29 @@ def print_report(report: Sequence[RunReported]) -> None:
         ],
         folded=("covered",),
     )
-    if not report:
-        note("no runs: no tenant has a configuration for a known data source")
+
+
+def name_refused(problems: Sequence[Problem], unusable: Mapping[str, str]) -> int:
+    """Say which plugin files cannot be used; how many."""
+    for problem in problems:
+        said = explain.as_told(problem.what)
+        place = printable(
+            problem.path if problem.line is None else f"{problem.path}:{problem.line}"
+        )
+        print_told(f"harvestd: {place}", said, sys.stderr)
+    for source, why in unusable.items():
+        print_told(f"harvestd: schema.sql of {source}", explain.as_told(why), sys.stderr)
+    return len(problems) + len(unusable)
 
 
 def name_troubles(report: Sequence[RunReported]) -> int:
     """Say which runs somebody has to look at; how many."""
     troubled = [run for run in report if run.trouble]
-    for run in troubled:
-        note(f"{run.tenant_id} {run.data_source}/{run.script}: {run.trouble}")
+    for run in troubled[:TROUBLES_TOLD_MAX]:
+        name = f"{run.tenant_id} {run.data_source}/{run.script} {explain.word_of(run)}"
+        print_told(name, explain.reason_of(run) or HarvestdError("nothing is known"), sys.stderr)
+    if len(troubled) > TROUBLES_TOLD_MAX:
+        note(f"and {len(troubled) - TROUBLES_TOLD_MAX} more; harvestd status TENANT says why")
     if troubled:
         note(f"harvestd: {count(len(troubled), 'run')} did not get through")
     return len(troubled)

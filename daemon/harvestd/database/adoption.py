@@ -7,7 +7,7 @@ that nothing is touched where that could not work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -96,8 +96,7 @@ async def refuse_unfit(connection: asyncpg.Connection[Any], role: str) -> tuple[
         Column(row["table_name"], row["name"], row["type"].removeprefix("public."), row["required"])
         for row in rows
     ]
-    for table in existing:
-        refuse_columns(table, [column for column in columns if column.table == table])
+    refuse_columns(columns, existing)
     return existing
 
 
@@ -109,32 +108,47 @@ async def holds_rows(connection: asyncpg.Connection[Any], tables: Iterable[str])
     return False
 
 
-def refuse_columns(table: str, columns: Iterable[Column]) -> None:
-    """Raise AdoptionRefused for a column that is missing, of another type, or unknown to us
-    and yet required."""
-    there = {column.name: column for column in columns}
+def refuse_columns(columns: Iterable[Column], tables: Iterable[str]) -> None:
+    """Raise AdoptionRefused for columns of these tables that are missing, of another type, or
+    unknown to us and yet required: all of them at once, with what mends each."""
+    known = tuple(columns)
+    unfit = [
+        one
+        for table in tables
+        for one in _unfit(table, {each.name: each for each in known if each.table == table})
+    ]
+    if unfit:
+        raise AdoptionRefused(
+            "; ".join(what for what, _ in unfit),
+            why="harvestd reads and writes the columns that the specification names, and makes "
+            "rows in these tables (docs/adopt.md lists the columns)",
+            next_step=" ".join(mend for _, mend in unfit),
+        )
+
+
+def _unfit(table: str, there: Mapping[str, Column]) -> Iterator[tuple[str, str]]:
+    """What does not fit, and the statement that mends it."""
     for name, wanted in COLUMNS[table].items():
         column = there.get(name)
+        alter = f"ALTER TABLE public.{table}"
         if column is None and not wanted.may_lack:
-            raise AdoptionRefused(
+            yield (
                 f"public.{table} has no column {name}",
-                why="harvestd reads and writes the columns that the specification names",
-                next_step=f'add it, or rename the column that means it (in Prisma: @map("{name}"))',
+                f'{alter} ADD COLUMN {name} {wanted.types[-1]}; (or @map("{name}") the column '
+                "that means it)",
             )
         if column is not None and column.type not in wanted.types:
-            raise AdoptionRefused(
+            yield (
                 f"public.{table}.{name} is of type {column.type}, not {wanted.types[0]}",
-                why="harvestd compares and writes it as that type",
-                next_step=f"ALTER TABLE public.{table} ALTER COLUMN {name} TYPE "
-                f"{wanted.types[0]}, together with the columns that refer to it",
+                f"{alter} ALTER COLUMN {name} TYPE {wanted.types[0]}; (with the columns that "
+                "refer to it)",
             )
     for column in there.values():
         # Tenants are made by the application where it requires more; these rows are ours to make.
         if column.required and column.name not in COLUMNS[table] and table != "tenant":
-            raise AdoptionRefused(
+            yield (
                 f"public.{table}.{column.name} is NOT NULL and has no default",
-                why="harvestd makes rows in this table and does not know what to put there",
-                next_step=f"ALTER TABLE public.{table} ALTER COLUMN {column.name} SET DEFAULT ...",
+                f"ALTER TABLE public.{table} ALTER COLUMN {column.name} SET DEFAULT ...;",
             )
 
 

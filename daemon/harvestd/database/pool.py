@@ -8,12 +8,14 @@ can starve another.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
+from harvestd.database.entry import explain_entry
 from harvestd.database.statements import Statement
 from harvestd.errors import DatabaseError, Unreachable
 
@@ -45,6 +47,7 @@ LOST = (
     asyncpg.TooManyConnectionsError,
     asyncio.TimeoutError,
 )
+DENIED = re.compile(r"(permission denied for|must be (owner|superuser|member|able) ).{1,200}")
 
 
 def is_lost(error: BaseException) -> bool:
@@ -56,30 +59,39 @@ def translate(error: BaseException) -> DatabaseError:
     """Our error for asyncpg's, reduced to codes and names: its texts quote values and rows."""
     if isinstance(error, DatabaseError):
         return error
+    ours = _translated(error)
+    ours.sqlstate = getattr(error, "sqlstate", None)
+    return ours
+
+
+def _translated(error: BaseException) -> DatabaseError:
+    kind = type(error).__name__.removesuffix("Error")
     if is_lost(error):
-        sqlstate = getattr(error, "sqlstate", None)
-        lost = Unreachable(
-            f"PostgreSQL cannot be reached ({type(error).__name__})",
-            why="no connection, or it was lost; nothing is known about the statement under way",
-            next_step="check that the server runs and HARVESTD_DATABASE_URL is right; "
-            "harvestd goes on by itself once it answers",
+        return Unreachable(
+            f"PostgreSQL cannot be reached: the connection was lost ({kind})",
+            why="nothing is known about the statement that was under way",
+            next_step="see whether the server runs, and its log; then try again",
         )
-        lost.sqlstate = sqlstate
-        return lost
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        denied = error.message or ""
+        return DatabaseError(
+            "PostgreSQL refused a statement: this role may not do it",
+            # Only the server's own words: a trigger may say anything under this code.
+            why=denied if DENIED.fullmatch(denied) else "insufficient privilege (42501)",
+            next_step="GRANT it that right, or use the role that ran harvestd migrate; SQL of a "
+            "script has rights on its own data source only",
+        )
     sqlstate = getattr(error, "sqlstate", None)
     names = [
         f"{label} {value}"
         for label in ("schema_name", "table_name", "column_name", "constraint_name")
         if (value := getattr(error, label, None))
     ]
-    kind = type(error).__name__.removesuffix("Error")
-    refused = DatabaseError(
+    return DatabaseError(
         f"PostgreSQL refused a statement: {kind}" + (f" ({sqlstate})" if sqlstate else ""),
         why=", ".join(names).replace("_name", ""),
         next_step="the server's log has the full text; values are left out here on purpose",
     )
-    refused.sqlstate = sqlstate
-    return refused
 
 
 class Database:
@@ -101,7 +113,8 @@ class Database:
 
         ``statement_seconds`` bounds each call; None for plugin SQL, whose run has its own limit.
 
-        Raises: Unreachable, DatabaseError (wrong password, no such database).
+        Raises: Unreachable, EntryRefused (wrong password, no such database), AddressRefused (a
+        URL that cannot be one), DatabaseError.
         """
         try:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(
@@ -112,8 +125,9 @@ class Database:
                 command_timeout=statement_seconds,
                 server_settings={**SESSION, "application_name": f"harvestd: {purpose}"[:63]},
             )
-        except (asyncpg.PostgresError, *LOST) as error:
-            raise translate(error) from None
+        except (asyncpg.PostgresError, *LOST, ValueError) as error:
+            known = explain_entry(error, self._url, user, lost=is_lost(error))
+            raise known or translate(error) from None
         return connection
 
     def line(self, purpose: str) -> Line:

@@ -11,13 +11,15 @@ from typing import Any
 
 import asyncpg
 
-from harvestd.database.pool import LOST, translate
+from harvestd.database.pool import LOST, STATEMENT_SECONDS, translate
 from harvestd.database.roles import OPTIONS_SINCE, Roles
+from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError
 
 # Syntax and names, wrong values, a division by zero: the server's own words help, and they can
 # quote only what the person asked or may read.
-OWN_MISTAKES = ("42", "22", "21", "0A", "25")
+OWN_MISTAKES = ("42", "22", "21", "0A", "25", "57014", "26", "54")
+QUERY_CANCELED = "57014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ async def read_as_reader(
 ) -> Answer:
     """At most ``rows_max`` rows of one ``query``, in a transaction that is always rolled back.
 
-    Raises: DatabaseError, with the server's words for a mistake in the query; Unreachable.
+    Raises: DatabaseError, with the server's words for a mistake in the query and its hint, if
+    any, as the next step; Unreachable.
     """
     transaction = connection.transaction()
     try:
@@ -48,10 +51,26 @@ async def read_as_reader(
             await transaction.rollback()
     except asyncpg.PostgresError as error:
         raise _explain(error) from None
+    except TimeoutError:
+        late = DatabaseError(
+            f"the query took longer than {STATEMENT_SECONDS:g} s and was ended",
+            why="this is for short looks: an open snapshot keeps the server from cleaning up",
+        )
+        late.sqlstate = QUERY_CANCELED
+        raise late from None
     except LOST as error:
         raise translate(error) from None
     columns = tuple(attribute.name for attribute in statement.get_attributes())
     return Answer(columns, tuple(tuple(row) for row in rows[:rows_max]), len(rows) > rows_max)
+
+
+async def tables_to_read(connection: asyncpg.Connection[Any], roles: Roles) -> list[str]:
+    """``schema.table`` of all that the reader role may read.  Raises: DatabaseError."""
+    try:
+        rows = await connection.fetch(load_statements()["list_tables_to_read"].text, roles.reader)
+    except (asyncpg.PostgresError, *LOST) as error:
+        raise translate(error) from None
+    return [row["name"] for row in rows]
 
 
 async def _become_reader(connection: asyncpg.Connection[Any], roles: Roles) -> None:
@@ -72,10 +91,10 @@ def _explain(error: asyncpg.PostgresError) -> DatabaseError:
     if not sqlstate.startswith(OWN_MISTAKES):
         return translate(error)
     refused = DatabaseError(
-        f"PostgreSQL refuses the query: {error}",
+        f"PostgreSQL refuses the query: {error.message or sqlstate}",
         why=f"SQLSTATE {sqlstate}; it reads with the rights of the reader role, in a read-only "
         "transaction",
-        next_step="name tables with their schema, for example git.commit",
+        next_step=getattr(error, "hint", None) or "",
     )
     refused.sqlstate = sqlstate
     return refused

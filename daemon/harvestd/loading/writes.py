@@ -137,9 +137,11 @@ def _listed(*names: str) -> str:
 
 def _full_key(shape: TableShape, key: Sequence[str]) -> tuple[str, ...]:
     """The table's unique key of ``key`` and the tenant id, in the table's order."""
-    if isinstance(key, str):
+    if not isinstance(key, Sequence) or isinstance(key, str):
         raise WriteRefused(
-            f"the key for {shape} is a str", why="it is a list of columns", next_step='key=["id"]'
+            f"the key for {shape} is {key!r:.40}",
+            why="it is a list of the columns that say which row is which; upsert needs one",
+            next_step='key=["id"]',
         )
     wanted = {TENANT_ID, *(checked_name(name, "column") for name in key)}
     for unique in shape.unique_keys:
@@ -154,7 +156,7 @@ def _full_key(shape: TableShape, key: Sequence[str]) -> tuple[str, ...]:
         else "it has none at all: rows can only be appended to it",
         next_step=f"key={keys[0]}, or declare the key in schema.sql"
         if keys
-        else f"PRIMARY KEY ({', '.join((TENANT_ID, *key))}) in schema.sql, or db.copy",
+        else f"PRIMARY KEY ({', '.join((TENANT_ID, *key))}) in schema.sql",
     )
 
 

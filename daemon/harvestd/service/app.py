@@ -129,8 +129,8 @@ class App:
                 roles = await prepare_database(self.database)
                 await self.heartbeat.register()
             except Unreachable as error:
-                self.health.set_problem("database", error.what)
-                log.error("database_unreachable", code=error.code, reason=error.what)
+                self.health.set_problem("database", str(error))
+                log.error("database_unreachable", code=error.code, reason=str(error))
                 pause = next(pauses, pause)
                 await _wait_for(self.stopping, pause)
             else:
@@ -265,9 +265,9 @@ class App:
                     continue
             except DatabaseError as error:
                 reachable = False
-                self.health.set_problem("database", error.what)
+                self.health.set_problem("database", str(error))
                 metrics.DATABASE_UP.set(0)
-                log.warning("heartbeat_missed", code=error.code, reason=error.what)
+                log.warning("heartbeat_missed", code=error.code, reason=str(error))
             else:
                 if not reachable:
                     reachable = True

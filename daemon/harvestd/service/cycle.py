@@ -151,9 +151,9 @@ class Cycle:
         except Unreachable:
             raise
         except HarvestdError as error:
-            self._refused[source.name] = (source.schema_hash, time.monotonic(), error.what)
+            self._refused[source.name] = (source.schema_hash, time.monotonic(), str(error))
             log.error("schema_refused", source=source.name, code=error.code, what=str(error))
-            return error.what
+            return str(error)
         self._refused.pop(source.name, None)
         self._applied.add(wanted)
         if applied:

@@ -1,0 +1,52 @@
+"""`harvestd migrate`: what it did, and all that keeps it from doing it."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from tests.builders import query
+from tests.cli.shell import harvestd
+from tests.database.test_adoption import PRISMA
+
+
+async def test_migrate_says_what_it_did_and_may_be_repeated(empty_database: str) -> None:
+    first = await harvestd("migrate", url=empty_database)
+    again = await harvestd("migrate", url=empty_database)
+    json = await harvestd("migrate", "--json", url=empty_database)
+    tables = await query(empty_database, "SELECT to_regclass('git.commit') IS NOT NULL AS there")
+
+    assert first.code == again.code == 0
+    assert "applied git/schema.sql" in first.out
+    assert "applied 0004" in first.out
+    assert again.out == "the database is up to date\n"
+    assert json.json == {"migrations": [], "schemas": [], "refused": [], "notes": []}
+    assert tables == [{"there": True}]
+
+
+async def test_migrate_tells_a_program_what_it_applied(empty_database: str) -> None:
+    done = await harvestd("migrate", "--json", url=empty_database)
+
+    assert done.code == 0
+    assert done.json["migrations"][0] == "0001_status_words"
+    assert done.json["schemas"] == ["git"]
+    assert done.json["refused"] == done.json["notes"] == []
+
+
+async def test_all_columns_that_do_not_fit_are_named_at_once(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(
+        PRISMA + "ALTER TABLE data_source_run DROP COLUMN error, DROP COLUMN completed_at,"
+        " ADD COLUMN shard integer NOT NULL; ALTER TABLE tenant_data_source_config"
+        " ALTER COLUMN value TYPE varchar(40), DROP COLUMN key;"
+    )
+    await connection.close()
+    done = await harvestd("migrate", url=empty_database)
+    what, _, next_step = done.err.splitlines()
+
+    assert done.code == 1
+    for named in ("data_source_run has no column error", "no column completed_at", "run.shard is"):
+        assert named in what
+    assert "config has no column key" in what
+    assert "config.value is of type character varying" in what
+    assert "public.data_source_run ADD COLUMN error text;" in next_step
+    assert "ADD COLUMN completed_at timestamp with time zone;" in next_step

@@ -1,0 +1,204 @@
+"""What is wrong with one run row, or done to it, costs no other run anything."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harvestd.database import step as steps
+from harvestd.database.pool import Database
+from harvestd.errors import DatabaseError
+from harvestd.runs.claims import Claim, Refusal
+from tests.builders import a_run, a_tenant, a_transaction, an_ending, query
+from tests.daemons import cycle, running_app, write_plugins
+from tests.runs.test_claims import a_claimer
+from tests.service.test_daemon import PROBE, runs
+
+IDLE = "catch_up = False\nasync def run(*_): pass\n"
+BRIEF = """
+import asyncio
+catch_up = False
+async def run(*_):
+    await asyncio.sleep(0.1)
+"""
+NAMES = ("first", "second", "third")
+
+
+async def test_an_attempt_that_ends_by_a_mistake_of_ours_ends_no_other_of_its_tenant(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    asked: list[str] = []
+
+    async def mistaken(step: str) -> None:
+        if step == "claim":
+            asked.append(step)
+            if len(asked) == len(NAMES):
+                raise LookupError("nobody thought of it")
+
+    plugins = {f"probe/{name}.py": BRIEF for name in NAMES}
+    steps.hook = mistaken
+    try:
+        async with running_app(database_url, tmp_path, plugins) as app:
+            await app.feeder.idle()
+    finally:
+        steps.hook = None
+
+    ended = sorted(run["word"] for run in (await runs(database_url)).values())
+    assert ended == ["COMPLETED", "COMPLETED", "PENDING"]
+
+
+async def test_a_row_of_another_program_is_not_claimed_while_it_has_no_origin(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    await query(database_url, "UPDATE data_source_run SET origin = NULL")
+
+    assert isinstance(await claims.claim(listed), Refusal)
+    assert (await runs(database_url))["acme/probe/main"]["word"] == "PENDING"
+
+
+async def test_an_ending_that_the_database_refuses_costs_no_other_its_record(
+    database: Database, database_url: str
+) -> None:
+    claims = await a_claimer(database)
+    taken = [await claims.claim(await a_run(database_url, f"acme/probe/s{i}")) for i in range(3)]
+    endings = [an_ending(), replace(an_ending(), error="\x00"), an_ending()]
+
+    recorded = await asyncio.gather(
+        *(claims.record(c, e) for c, e in zip(taken, endings, strict=True) if isinstance(c, Claim)),
+        return_exceptions=True,
+    )
+
+    assert (recorded[0], recorded[2]) == (True, True)
+    assert isinstance(recorded[1], DatabaseError)
+
+
+WRONG = {
+    "acme": "due_at = 'infinity'",
+    "globex": "due_at = '-infinity'",
+    "hooli": "last_fetched_data_date = '-infinity'",
+    "initech": "status = 'SKIPPED'",
+}
+
+
+async def test_values_that_python_has_no_place_for_stop_no_cycle(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in (*WRONG, "umbrella"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": IDLE}) as app:
+        await cycle(app)
+        # a word of the application's own
+        await query(database_url, "ALTER TYPE \"DataSourceRunStatus\" ADD VALUE 'SKIPPED'")
+        for tenant_id, change in WRONG.items():
+            await query(
+                database_url,
+                f"UPDATE data_source_run SET {change} WHERE tenant_id = $1",
+                tenant_id,
+            )
+        before = await runs(database_url)
+        await cycle(app)
+        after = await runs(database_url)
+
+    for key, run in after.items():
+        assert (run["word"], run["fence"]) == ("COMPLETED", before[key]["fence"] + 1), key
+
+
+async def test_a_run_that_nobody_works_on_is_run_in_the_cycle_that_finds_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": IDLE}) as app:
+        await app.feeder.idle()
+        await make_stray(database_url, app.claims.replica_id)
+        await cycle(app, forced=False)
+        run = (await runs(database_url))["acme/probe/main"]
+
+    assert (run["word"], run["fence"]) == ("COMPLETED", 3)
+
+
+async def make_stray(url: str, replica_id: object) -> None:
+    """As after a claim whose answer was lost."""
+    await query(
+        url,
+        "UPDATE data_source_run SET status = 'RUNNING', replica_id = $1, fence = fence + 1 "
+        "WHERE tenant_id = 'acme'",
+        replica_id,
+    )
+
+
+@pytest.mark.parametrize("state", ["a stray", "waiting"])
+async def test_a_row_that_somebody_keeps_locked_stops_no_cycle(
+    state: str, database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": IDLE}) as app:
+        await app.feeder.idle()
+        if state == "a stray":
+            await make_stray(database_url, app.claims.replica_id)
+        else:
+            await query(
+                database_url,
+                "UPDATE data_source_run SET failures = 1, due_at = now() + interval '1 hour' "
+                "WHERE tenant_id = 'acme'",
+            )
+            await query(database_url, "UPDATE tenant SET name = 'Acme' WHERE id = 'acme'")
+        before = await runs(database_url)
+        lock = "SELECT FROM data_source_run WHERE tenant_id = 'acme' FOR UPDATE"
+        async with a_transaction(database_url, lock):
+            await cycle(app, forced=False)
+        locked = await runs(database_url)
+        await cycle(app)
+        after = await runs(database_url)
+
+    acme, globex = "acme/probe/main", "globex/probe/main"
+    assert locked[globex]["fence"] == before[globex]["fence"] + 1
+    assert locked[acme]["fence"] == before[acme]["fence"]
+    assert (after[acme]["word"], after[acme]["fence"]) == ("COMPLETED", before[acme]["fence"] + 1)
+
+
+WAITS = """
+from datetime import UTC, datetime, timedelta
+from harvestd.plugin import Unauthorised, Wait
+async def run(env, *_):
+    if env["KEY"] == "limited":
+        raise Wait(datetime.now(UTC) + timedelta(hours=1), "rate limit")
+    if env["KEY"] == "wrong":
+        raise Unauthorised("401")
+"""
+
+
+async def test_while_an_old_transaction_stays_open_a_change_wakes_a_run_only_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "limited"}})
+    async with running_app(database_url, tmp_path, {"probe/main.py": WAITS}) as app:
+        await app.feeder.idle()
+        async with a_transaction(database_url, "SELECT pg_current_xact_id()"):
+            await query(database_url, "UPDATE tenant SET name = 'Acme'")
+            for _ in range(3):
+                await cycle(app, forced=False)
+        run = (await runs(database_url))["acme/probe/main"]
+
+    assert (run["word"], run["fence"]) == ("WAITING", 2)
+
+
+async def test_a_changed_configuration_ends_waiting_also_when_the_catalog_changed_too(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "wrong"}})
+    async with running_app(database_url, tmp_path, {"probe/main.py": WAITS}) as app:
+        await app.feeder.idle()
+        waited = (await runs(database_url))["acme/probe/main"]
+        await query(database_url, "UPDATE tenant_data_source_config SET value = 'right'")
+        write_plugins(tmp_path / "plugins", {"other/main.py": IDLE})
+        await cycle(app, forced=False)
+        run = (await runs(database_url))["acme/probe/main"]
+
+    assert waited["word"] == "WAITING"
+    assert run["word"] == "COMPLETED"
