@@ -223,7 +223,8 @@ BEGIN
     piece := tstzmultirange(tstzrange(lower(bound.covers), at));
     UPDATE public.data_source_run AS run
     SET covered = run.covered + piece,
-        last_fetched_data_date = upper(run.covered + piece)
+        last_fetched_data_date = upper(run.covered + piece),
+        deaths = 0
     WHERE run.run_no = held.run_no;
 END
 $$;
@@ -252,6 +253,8 @@ DECLARE
     bound harvestd.binding := harvestd.me();
 BEGIN
     PERFORM harvestd.hold(bound);
+    UPDATE public.data_source_run AS run SET deaths = 0
+    WHERE run.run_no = bound.run_no AND run.deaths > 0;
     IF new_value IS NULL THEN
         DELETE FROM harvestd.bookmark AS bookmark
         WHERE bookmark.tenant_id = bound.tenant_id

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.builders import a_tenant, query
+import pytest
+
+from tests.builders import a_run, a_tenant, query
 from tests.daemons import SIMPLE, cycle, running_app, write_plugins
+from tests.processes import wait_until
 from tests.service.test_daemon import PROBE, runs
 
 MAIN = "acme/probe/main"
@@ -127,3 +130,37 @@ async def test_a_tenant_whose_id_fits_into_no_index_keeps_nobody_else_from_runni
     shutil.rmtree(tmp_path / "plugins")
 
     assert {key: row["word"] for key, row in rows.items()} == {MAIN: "COMPLETED"}
+
+
+@pytest.mark.parametrize(
+    "gets_on",
+    [
+        "await db.checkpoint(end_date)",
+        "await db.set_bookmark('page', 7)",
+    ],
+)
+async def test_an_attempt_that_gets_on_is_not_taken_for_one_that_kills_its_process(
+    gets_on: str, database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"""
+import asyncio
+from pathlib import Path
+
+import pytest
+async def run(env, db, tenant_id, start_date, end_date):
+    {gets_on}
+    while not Path(env["GATE"]).exists():
+        await asyncio.sleep(0.01)
+"""
+    await a_tenant(database_url, "acme", {"probe": {"GATE": str(gate)}})
+    await a_run(database_url)
+    await query(database_url, "UPDATE data_source_run SET deaths = 2")
+    async with running_app(database_url, tmp_path, {"probe/main.py": script}):
+
+        async def forgotten() -> bool:
+            row = (await runs(database_url))[MAIN]
+            return (row["word"], row["deaths"]) == ("RUNNING", 0)
+
+        await wait_until(forgotten, "the deaths to be forgotten under way")
+        gate.touch()
