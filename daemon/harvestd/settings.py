@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from harvestd.errors import SettingsError
+from harvestd.terms import NAME
 
 PREFIX = "HARVESTD_"
 # Kubernetes injects HARVESTD_SERVICE_HOST, HARVESTD_PORT_9464_TCP ... for a Service named harvestd,
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     """Attempts at once in this process."""
     tenant_runs_max: int = Field(default=4, ge=1, le=1024)
     """Attempts at once for one tenant (``tenant.runs_max`` overrides it)."""
+    source_runs_max: dict[str, int] = Field(default_factory=dict)
+    """Attempts at once for one data source in this process: ``github=8,jira=4``."""
     seats_max: int = Field(default=16, ge=1, le=500)
     """Database connections for plugin SQL, at most."""
     lease_seconds: float = Field(default=30.0, ge=3, le=3600)
@@ -117,6 +120,21 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(Path(part).expanduser() for part in value.split(":") if part)
         return value
+
+    @field_validator("source_runs_max", mode="before")
+    @classmethod
+    def _name_equals_number(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        limits = {}
+        for part in filter(None, value.replace(" ", "").split(",")):
+            name, _, number = part.partition("=")
+            if not NAME.fullmatch(name) or not number.isascii() or not number.isdigit():
+                raise ValueError("must be SOURCE=NUMBER, separated by commas: github=8,jira=4")
+            limits[name] = int(number)
+        if 0 in limits.values():
+            raise ValueError("0 would never let a data source run; remove its configuration")
+        return limits
 
     @field_validator("http_address")
     @classmethod

@@ -150,6 +150,15 @@ def test_plugin_folders_are_separated_by_colons_and_keep_their_spaces() -> None:
     assert settings.plugin_dirs == (Path("/srv/my plugins"), Path("/opt/other"))
 
 
+def test_limits_of_data_sources_are_names_and_numbers() -> None:
+    settings = load_settings({"HARVESTD_SOURCE_RUNS_MAX": "github=8, jira=4"})
+
+    assert settings.source_runs_max == {"github": 8, "jira": 4}
+    assert load_settings({}).source_runs_max == {}
+    for value in ("github", "github=x", "=4", "github=-1", "github=0", "GitHub=2"):
+        assert "HARVESTD_SOURCE_RUNS_MAX" in str(refusal("HARVESTD_SOURCE_RUNS_MAX", value))
+
+
 def test_an_ipv6_address_loses_its_brackets() -> None:
     assert load_settings({"HARVESTD_HTTP_ADDRESS": "[::1]:0"}).http_host_port == ("::1", 0)
 

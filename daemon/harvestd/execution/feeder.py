@@ -16,7 +16,7 @@ from harvestd.catalog.snapshot import EMPTY, Catalog
 from harvestd.database.pool import Database
 from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError
-from harvestd.execution.limits import Slots
+from harvestd.execution.limits import Limits
 from harvestd.execution.runner import Parts
 from harvestd.execution.turn import RunState, TenantTurn, take_turn
 from harvestd.observing.logs import get_logger, report_database_error
@@ -44,9 +44,9 @@ class DueTenant:
 class Feeder:
     """Hands tenants to their turns."""
 
-    def __init__(self, parts: Parts, slots: Slots, database: Database) -> None:
+    def __init__(self, parts: Parts, limits: Limits, database: Database) -> None:
         self._parts = parts
-        self._slots = slots
+        self._limits = limits
         self._line = database.line("turns")
         self._catalog = EMPTY
         self._unusable: Mapping[str, str] = {}
@@ -56,7 +56,7 @@ class Feeder:
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tenants_max = TENANTS_PER_SLOT * slots.runs_max
+        self._tenants_max = TENANTS_PER_SLOT * limits.runs_max
         known = load_statements()
         self._read_tenant_runs = known["read_tenant_runs"]
         self._read_env = known["read_env"]
@@ -132,7 +132,14 @@ class Feeder:
 
     async def _turn(self, turn: TenantTurn) -> None:
         try:
-            await take_turn(self._parts, self._slots, self._catalog, turn)
+            left = await take_turn(
+                self._parts, self._limits, self._catalog, turn, lambda: bool(self._pending)
+            )
+            if left and not self._parts.draining.is_set():
+                tenant_id = turn.tenant.tenant_id
+                again = DueTenant(tenant_id, min(run.due_at for run in turn.runs.values()))
+                # Behind all others, unless a newer list has the tenant already.
+                self._pending.setdefault(tenant_id, again).fences.update(left)
         except Exception as error:
             # One tenant's turn must not end another's; the next cycle lists what is left.
             log.error("turn_failed", reason=type(error).__name__, exc_info=error)

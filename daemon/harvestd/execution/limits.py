@@ -1,14 +1,14 @@
-"""Slots: the right to run one attempt now, the tenant's first and then the global one.
+"""Slots: the right to run one attempt now, of the data source where that is limited, and of all.
 
-Counters and queues instead of semaphores: a tenant costs nothing once it is idle.
+The tenant's own limit is its turn's (`turn.py`).  First come, first served.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from harvestd.observing import metrics
 
@@ -26,15 +26,18 @@ class Slots:
         """Slots in use."""
         return self.runs_max - self._free
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return bool(self._waiting)
+
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """One slot until the block ends; waits for a free one."""
         await self._take()
-        metrics.RUNS_IN_PROGRESS.inc()
         try:
             yield
         finally:
-            metrics.RUNS_IN_PROGRESS.dec()
             self._give_back()
 
     async def _take(self) -> None:
@@ -59,3 +62,27 @@ class Slots:
                 future.set_result(None)
                 return
         self._free += 1
+
+
+class Limits:
+    """The slots of all attempts, and those of data sources that have a limit of their own."""
+
+    def __init__(self, runs_max: int, source_runs_max: Mapping[str, int]) -> None:
+        self.runs_max = runs_max
+        self._all = Slots(runs_max)
+        self._of = {source: Slots(most) for source, most in source_runs_max.items()}
+
+    @asynccontextmanager
+    async def slot(self, source: str) -> AsyncIterator[None]:
+        """The right to run one attempt of ``source`` until the block ends; waits for it."""
+        async with AsyncExitStack() as held:
+            if source in self._of:
+                await held.enter_async_context(self._of[source].slot())
+            await held.enter_async_context(self._all.slot())
+            metrics.RUNS_IN_PROGRESS.inc()
+            held.callback(metrics.RUNS_IN_PROGRESS.dec)
+            yield
+
+    def wanted(self, source: str) -> bool:
+        """Whether somebody could use the slot of an attempt of ``source``."""
+        return self._all.wanted or (source in self._of and self._of[source].wanted)

@@ -13,7 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class Parts:
     executors: Mapping[str, Executor]
     tick: timedelta
     timeout: timedelta
+    slice: timedelta
+    """How long an attempt may go on while others wait."""
     tenant_runs_max: int
     cache_root: Path
     allowed: frozenset[str]
@@ -79,6 +81,8 @@ class Attempt:
     script: Script
     env: Env
     hand: Hand
+    others_wait: Callable[[], bool]
+    began: float = field(default_factory=time.perf_counter)
     windows: int = 0
     rows: int = 0
     uncommitted: tuple[Window, ...] = ()
@@ -86,9 +90,16 @@ class Attempt:
 
 
 async def attempt_run(
-    parts: Parts, listed: Listed, script: Script, env: Env, plain_keys: frozenset[str]
+    parts: Parts,
+    listed: Listed,
+    script: Script,
+    env: Env,
+    plain_keys: frozenset[str],
+    others_wait: Callable[[], bool],
 ) -> Outcome | Refusal:
     """Claim a listed run, work on it until it is covered or cannot go on, and record the end.
+
+    While ``others_wait`` it gives its place back after a slice.
 
     Raises: Unreachable, when the claim could not be asked for.
     """
@@ -98,8 +109,8 @@ async def attempt_run(
     task = asyncio.current_task()
     assert task is not None
     hand = parts.hands.take(claim, task)
-    attempt = Attempt(claim, script, env, hand)
-    began = time.perf_counter()
+    attempt = Attempt(claim, script, env, hand, others_wait)
+    began = attempt.began
     redacting = current_redactor.set(Redactor(env.secret_values(plain_keys)))
     try:
         with structlog.contextvars.bound_contextvars(
@@ -124,8 +135,8 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
     error: BaseException | None = None
     until = None
     try:
-        await _cover_windows(parts, attempt)
-        outcome = Outcome.COMPLETED
+        covered = await _cover_windows(parts, attempt)
+        outcome = Outcome.COMPLETED if covered else Outcome.YIELDED
     except asyncio.CancelledError:
         # Asked for by the heartbeat or the drain; from here on the record must go through.
         outcome = attempt.hand.cancelled_as or Outcome.CANCELLED
@@ -187,8 +198,11 @@ def _cancelled_itself() -> ScriptFailed:
     )
 
 
-async def _cover_windows(parts: Parts, attempt: Attempt) -> None:
-    """Call run() for window after window until the ledger reaches what was due at the claim."""
+async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
+    """Call run() for window after window until the ledger reaches what was due at the claim.
+
+    False when the slice was over before, and others wait.
+    """
     claim, script = attempt.claim, attempt.script
     until = window_end(claim.started_at, script.visibility_lag)
     ledger = claim.ledger
@@ -199,6 +213,8 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> None:
         lookback=script.lookback,
         catch_up=script.catch_up,
     ):
+        if attempt.windows and _slice_is_over(parts, attempt):
+            return False
         for window in attempt.uncommitted:
             await parts.claims.cover(claim, window)
         attempt.uncommitted = ()
@@ -206,6 +222,12 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> None:
         attempt.windows += 1
         attempt.uncommitted = (due.covers,)
         ledger = ledger.with_covered(due.covers)
+    return True
+
+
+def _slice_is_over(parts: Parts, attempt: Attempt) -> bool:
+    used = time.perf_counter() - attempt.began
+    return used >= parts.slice.total_seconds() and attempt.others_wait()
 
 
 async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:

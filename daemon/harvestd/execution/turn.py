@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from graphlib import TopologicalSorter
 
 from harvestd.catalog.graph import Graph
 from harvestd.catalog.snapshot import Catalog
 from harvestd.errors import DatabaseError
-from harvestd.execution.limits import Slots
+from harvestd.execution.limits import Limits
 from harvestd.execution.runner import Parts, attempt_run
 from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Listed
@@ -62,6 +62,11 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Postponed:
+    """Due, but what it needs gave its place back to others: both come later in this cycle."""
+
+
+@dataclass(frozen=True, slots=True)
 class Blocked:
     """Due, but what it needs is not there: ``by`` is spelled out; due again when that is."""
 
@@ -70,15 +75,24 @@ class Blocked:
 
 
 def readiness(
-    name: ScriptName, graph: Graph, turn: TenantTurn, done: Mapping[ScriptName, bool]
-) -> Ready | Settled | Blocked:
-    """What to do with a script whose needs have all been dealt with; ``done`` says how."""
+    name: ScriptName,
+    graph: Graph,
+    turn: TenantTurn,
+    done: Mapping[ScriptName, bool],
+    postponed: Collection[ScriptName] = (),
+) -> Ready | Settled | Postponed | Blocked:
+    """What to do with a script whose needs have all been dealt with; ``done`` says how.
+
+    ``postponed`` are those that go on later in this cycle, and hold what needs them.
+    """
     run = turn.runs.get(name)
     if run is None:
         return Settled(done=False)
     if name not in turn.due:
         return Settled(done=run.completed and not run.held)
     for need in sorted(graph.needs.get(name, frozenset())):
+        if need in postponed:
+            return Postponed()
         if not done.get(need, False):
             needed = turn.runs.get(need)
             # Due in this turn too: it failed just now, and is due again when its row says so.
@@ -92,22 +106,33 @@ class _Progress:
     """The turn under way."""
 
     sorter: TopologicalSorter[ScriptName]
+    listed: dict[ScriptName, Listed]
+    """With the fence that each run has now: an attempt that yielded raised it."""
     done: dict[ScriptName, bool] = field(default_factory=dict)
     blocked: list[tuple[Listed, str, datetime | None]] = field(default_factory=list)
     waiting: list[ScriptName] = field(default_factory=list)
-    attempts: dict[asyncio.Task[bool], ScriptName] = field(default_factory=dict)
+    attempts: dict[asyncio.Task[Outcome | None], ScriptName] = field(default_factory=dict)
+    postponed: set[ScriptName] = field(default_factory=set)
 
 
-async def take_turn(parts: Parts, slots: Slots, catalog: Catalog, turn: TenantTurn) -> None:
+async def take_turn(
+    parts: Parts,
+    limits: Limits,
+    catalog: Catalog,
+    turn: TenantTurn,
+    tenants_wait: Callable[[], bool],
+) -> dict[int, int]:
     """Run what is due and ready of one tenant; say of the rest what it waits for.
 
     At most ``tenant.runs_max`` attempts at once.  One that fails takes nothing with it but
-    what needs it.
+    what needs it.  One whose slice is over goes behind those that wait, and if
+    ``tenants_wait`` for a turn, behind those: the answer is what is left so, run_no → fence.
     """
     graph = catalog.graph_for(frozenset(turn.tenant.envs))
     nodes = set(graph.order)
     progress = _Progress(
-        TopologicalSorter({name: graph.needs.get(name, frozenset()) & nodes for name in nodes})
+        TopologicalSorter({name: graph.needs.get(name, frozenset()) & nodes for name in nodes}),
+        {name: run.listed for name, run in turn.runs.items()},
     )
     for name, why in {**graph.blocked, **turn.unusable}.items():
         if name in turn.due or name in turn.unusable:
@@ -116,27 +141,31 @@ async def take_turn(parts: Parts, slots: Slots, catalog: Catalog, turn: TenantTu
     try:
         while progress.sorter.is_active():
             _settle(progress, graph, turn)
-            _start(progress, parts, slots, catalog, turn)
+            _start(progress, parts, limits, catalog, turn, tenants_wait)
             if progress.attempts:
-                await _wait_for_one(progress)
+                await _wait_for_one(progress, tenants_wait)
     finally:
         for task in progress.attempts:
             task.cancel()
         await asyncio.gather(*progress.attempts, return_exceptions=True)
     if progress.blocked and not parts.draining.is_set():
         await _say_blocked(parts, progress.blocked)
+    left = (progress.listed[name] for name in progress.postponed)
+    return {listed.run_no: listed.fence for listed in left}
 
 
 def _settle(progress: _Progress, graph: Graph, turn: TenantTurn) -> None:
     """Deal with every script that is to be looked at, until only attempts are left."""
     while found := progress.sorter.get_ready():
         for name in found:
-            match readiness(name, graph, turn, progress.done):
+            match readiness(name, graph, turn, progress.done, progress.postponed):
                 case Ready():
                     progress.waiting.append(name)
                     continue
                 case Settled(done=done):
                     progress.done[name] = done
+                case Postponed():
+                    progress.postponed.add(name)
                 case Blocked(by=by, due_at=due_at):
                     progress.done[name] = False
                     progress.blocked.append((turn.runs[name].listed, by, due_at))
@@ -144,49 +173,77 @@ def _settle(progress: _Progress, graph: Graph, turn: TenantTurn) -> None:
 
 
 def _start(
-    progress: _Progress, parts: Parts, slots: Slots, catalog: Catalog, turn: TenantTurn
+    progress: _Progress,
+    parts: Parts,
+    limits: Limits,
+    catalog: Catalog,
+    turn: TenantTurn,
+    tenants_wait: Callable[[], bool],
 ) -> None:
+    def others_wait(source: str) -> bool:
+        return bool(progress.waiting) or limits.wanted(source) or tenants_wait()
+
     # At least one: with none the loop of `take_turn` would never wait for anything.
     runs_max = max(1, turn.tenant.runs_max or parts.tenant_runs_max)
     while progress.waiting and len(progress.attempts) < runs_max:
         name = progress.waiting.pop(0)
         task = asyncio.create_task(
-            _attempt(parts, slots, catalog, turn, name), name=f"{turn.tenant.tenant_id}/{name}"
+            _attempt(parts, limits, catalog, turn.tenant, progress.listed[name], others_wait),
+            name=f"{turn.tenant.tenant_id}/{name}",
         )
         progress.attempts[task] = name
 
 
-async def _wait_for_one(progress: _Progress) -> None:
+async def _wait_for_one(progress: _Progress, tenants_wait: Callable[[], bool]) -> None:
     ended, _ = await asyncio.wait(progress.attempts, return_when=asyncio.FIRST_COMPLETED)
     for task in ended:
         name = progress.attempts.pop(task)
-        progress.done[name] = task.result()
+        outcome = task.result()
+        if outcome is Outcome.YIELDED:
+            progress.listed[name] = replace(
+                progress.listed[name], fence=progress.listed[name].fence + 1
+            )
+            if not tenants_wait():
+                progress.waiting.append(name)
+                continue
+            progress.postponed.add(name)
+        progress.done[name] = outcome is Outcome.COMPLETED
         progress.sorter.done(name)
 
 
 async def _attempt(
-    parts: Parts, slots: Slots, catalog: Catalog, turn: TenantTurn, name: ScriptName
-) -> bool:
-    """One attempt in a slot; whether what needs it may go on."""
+    parts: Parts,
+    limits: Limits,
+    catalog: Catalog,
+    tenant: Tenant,
+    listed: Listed,
+    others_wait: Callable[[str], bool],
+) -> Outcome | None:
+    """One attempt in a slot: how it ended, or None where there was none."""
+    name = listed.key.name
     script = catalog.script(name)
     source = catalog.sources[name.source]
-    run = turn.runs[name]
     assert script is not None
     try:
-        async with slots.slot():
+        async with limits.slot(name.source):
             if parts.draining.is_set():
-                return False
+                return None
             outcome = await attempt_run(
-                parts, run.listed, script, turn.tenant.envs[name.source], source.plain_keys
+                parts,
+                listed,
+                script,
+                tenant.envs[name.source],
+                source.plain_keys,
+                lambda: others_wait(name.source),
             )
     except DatabaseError as error:
         report_database_error(error, "a run was not claimed")
-        return False
+        return None
     except Exception as error:
         # One run's trouble must not end the tenant's other attempts.
         log.error("turn_failed", reason=type(error).__name__, exc_info=error)
-        return False
-    return outcome is Outcome.COMPLETED
+        return None
+    return outcome if isinstance(outcome, Outcome) else None
 
 
 async def _say_blocked(parts: Parts, blocked: list[tuple[Listed, str, datetime | None]]) -> None:

@@ -22,7 +22,7 @@ from harvestd.errors import DatabaseError, HarvestdError, Unreachable
 from harvestd.execution.feeder import Feeder
 from harvestd.execution.hands import Hands
 from harvestd.execution.inline import InlineExecutor
-from harvestd.execution.limits import Slots
+from harvestd.execution.limits import Limits
 from harvestd.execution.runner import Parts
 from harvestd.loading.seats import Seats
 from harvestd.loading.shapes import Shapes
@@ -160,13 +160,15 @@ class App:
             executors={inline.name: inline},
             tick=self.tick,
             timeout=timedelta(seconds=settings.run_timeout_seconds),
+            slice=timedelta(seconds=settings.slice_seconds),
             tenant_runs_max=settings.tenant_runs_max,
             cache_root=Path(settings.data_dir) / "cache",
             allowed=frozenset(allowed),
             draining=self.draining,
             ask_cycle=lambda reason: self.wanted.ask(reason, forced=False),
         )
-        self.feeder = Feeder(parts, Slots(settings.runs_max), self.database)
+        limits = Limits(settings.runs_max, settings.source_runs_max)
+        self.feeder = Feeder(parts, limits, self.database)
         self.cycle = Cycle(
             database=self.database,
             roles=roles,

@@ -1,0 +1,122 @@
+"""An attempt whose slice is over goes behind those that wait, and on in the same cycle."""
+
+from __future__ import annotations
+
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from tests.builders import a_tenant, query
+from tests.daemons import SIMPLE, cycle, in_hand, running_app
+from tests.service.test_daemon import PROBE, runs
+
+LONG = (
+    """
+resources = ["thing"]
+from datetime import timedelta
+import_window_duration = timedelta(days=10)
+"""
+    + SIMPLE
+)
+NEEDY = 'dependencies = ["thing"]\ncatch_up = False\nasync def run(*_):\n    pass\n'
+SLICE = {"slice_seconds": 0.000_001, "runs_max": 1}
+ORDER = "SELECT tenant_id, script, from_at, to_at FROM probe.event ORDER BY ctid"
+
+
+async def outcomes(url: str) -> list[str]:
+    """How the attempts that were kept ended, in order."""
+    rows = await query(url, "SELECT outcome FROM harvestd.run_history ORDER BY ended_at")
+    return [row["outcome"] for row in rows]
+
+
+async def test_two_tenants_with_one_slot_take_turns_and_both_end_in_one_cycle(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": LONG}, **SLICE) as app:
+        await app.feeder.idle()
+        states = await runs(database_url)
+
+    events = await query(database_url, ORDER)
+    in_a_row = [len(list(rows)) for _, rows in groupby(events, lambda row: row["tenant_id"])]
+    assert {run["word"] for run in states.values()} == {"COMPLETED"}
+    assert max(in_a_row[:-1]) == 1  # the last has nobody to wait for
+    assert "yielded" in await outcomes(database_url)
+    for tenant_id in ("acme", "globex"):
+        own = [event for event in events if event["tenant_id"] == tenant_id]
+        assert all(earlier["to_at"] == later["from_at"] for earlier, later in pairwise(own))
+
+
+async def test_nobody_yields_while_nobody_waits(database_url: str, tmp_path: Path) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": LONG}, **SLICE) as app:
+        await app.feeder.idle()
+
+    assert await outcomes(database_url) == ["completed"]
+
+
+async def test_what_needs_a_run_that_yielded_waits_for_it_in_the_same_cycle(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    plugins = {"probe/main.py": LONG, "probe/needy.py": NEEDY}
+    async with running_app(database_url, tmp_path, plugins, **SLICE) as app:
+        await app.feeder.idle()
+        states = await runs(database_url)
+
+    assert "yielded" in await outcomes(database_url)
+    assert {run["word"] for run in states.values()} == {"COMPLETED"}
+    for tenant_id in ("acme", "globex"):
+        needed, needy = (states[f"{tenant_id}/probe/{name}"] for name in ("main", "needy"))
+        assert needed["completed_at"] <= needy["started_at"]
+        assert needy["fence"] == 1
+
+
+async def test_tenants_beyond_those_in_hand_get_their_turn_before_a_long_one_ends(
+    database_url: str, tmp_path: Path
+) -> None:
+    tenants = [f"t{number}" for number in range(8)]  # four of them are in hand at once
+    for tenant_id in tenants:
+        await a_tenant(database_url, tenant_id, PROBE)
+    plugins = {"probe/main.py": LONG, "probe/needy.py": NEEDY}
+    async with running_app(database_url, tmp_path, plugins, **SLICE) as app:
+        await app.feeder.idle()
+        states = await runs(database_url)
+
+    events = await query(database_url, ORDER)
+    ends = {tenant_id: 0 for tenant_id in tenants}
+    begins = {}
+    for number, event in enumerate(events):
+        begins.setdefault(event["tenant_id"], number)
+        ends[event["tenant_id"]] = number
+    assert max(begins.values()) < min(ends.values())
+    assert {run["word"] for run in states.values()} == {"COMPLETED"}
+    assert {run["fence"] for key, run in states.items() if "needy" in key} == {1}
+
+
+async def test_a_limit_of_a_data_source_holds_only_that_source(
+    database_url: str, tmp_path: Path
+) -> None:
+    gated = """
+import asyncio
+from pathlib import Path
+catch_up = False
+async def run(env, db, tenant_id, start_date, end_date):
+    while not Path(env["GATE"]).exists():
+        await asyncio.sleep(0.01)
+"""
+    gate = tmp_path / "gate"
+    for tenant_id in ("acme", "globex", "initech"):
+        keys = {"GATE": str(gate)}
+        await a_tenant(database_url, tenant_id, {"narrow": keys, "wide": keys})
+    plugins = {"narrow/main.py": gated, "wide/main.py": gated}
+    async with running_app(database_url, tmp_path, plugins, source_runs_max={"narrow": 1}) as app:
+        await in_hand(app, 4)
+        sources = sorted(hand.claim.key.source for hand in app.hands.by_run.values())
+        gate.touch()
+        await cycle(app)
+        states = await runs(database_url)
+
+    assert sources == ["narrow", "wide", "wide", "wide"]
+    assert {run["word"] for run in states.values()} == {"COMPLETED"}
