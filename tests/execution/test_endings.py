@@ -260,5 +260,6 @@ async def test_a_task_that_outlives_run_keeps_neither_its_row_nor_its_seat(
         await cycle(app)
         run = (await runs(database_url))[MAIN]
 
-    assert (run["word"], run["fence"]) == ("COMPLETED", 2)
+    assert (run["word"], run["fence"]) == ("FAILED", 2)
+    assert "run() left 1 task behind" in run["error"]
     assert await query(database_url, "SELECT FROM probe.event") == []

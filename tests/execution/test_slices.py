@@ -86,7 +86,7 @@ async def test_tenants_beyond_those_in_hand_get_their_turn_before_a_long_one_end
 
     events = await query(database_url, ORDER)
     ends = {tenant_id: 0 for tenant_id in tenants}
-    begins = {}
+    begins: dict[str, int] = {}
     for number, event in enumerate(events):
         begins.setdefault(event["tenant_id"], number)
         ends[event["tenant_id"]] = number

@@ -9,15 +9,15 @@ from harvestd.catalog.script import Script
 from harvestd.loading.facade import Db
 from harvestd.plugin import Surroundings
 from harvestd.tenants.config import Env
-from harvestd.terms import Window
+from harvestd.terms import RunKey, Window
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of run(): a script, for a tenant, over a window."""
+    """One call of run(): a script, for a run (which names the tenant), over a window."""
 
     script: Script
-    tenant_id: str
+    key: RunKey
     window: Window
     env: Env = field(repr=False)
     db: Db = field(repr=False)

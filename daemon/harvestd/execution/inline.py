@@ -3,61 +3,126 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 from harvestd.errors import ScriptFailed
 from harvestd.execution.executor import Call
+from harvestd.execution.strays import Started, ends_processes, started, watch_starts
+from harvestd.observing.logs import get_logger
 from harvestd.plugin import surroundings
+from harvestd.terms import RunKey
+
+log = get_logger()
+
+GRACE_SECONDS = 2.0
+"""How long what is cancelled may take to end."""
+CANCEL_AGAIN_SECONDS = 0.5
 
 
 class InlineExecutor:
-    """Calls run() directly, within the attempt's own task."""
+    """Calls run() in a task of its own, so that one that cannot be cancelled can be left."""
 
     name = "inline"
 
     def __init__(self) -> None:
-        asyncio.get_running_loop().set_task_factory(_make_task)
+        watch_starts()
+        self._abandoned: dict[RunKey, set[asyncio.Task[None]]] = {}
 
     async def run(self, call: Call) -> None:
         """One call.  Nothing that a script raises gets past this as other than an Exception."""
-        token = surroundings.set(call.surroundings)
-        try:
-            result: object = await call.script.run(
-                call.env, call.db, call.tenant_id, call.window.start, call.window.end
-            )
-        except (Exception, asyncio.CancelledError):
-            raise
-        except BaseException as error:
-            # SystemExit, KeyboardInterrupt and GeneratorExit would end the daemon.
-            raise _exits(error) from error
-        finally:
-            surroundings.reset(token)
-        if result is not None:
+        if call.key in self._abandoned:
             raise ScriptFailed(
-                f"run() returned {type(result).__name__} instead of nothing",
-                why="what a script has to say it says through db, progress and exceptions",
-                next_step="remove the return value",
+                "an earlier attempt of this run goes on in the background",
+                why="it swallows asyncio.CancelledError",
+                next_step="let CancelledError pass in the script, and restart the daemon",
             )
+        strays = Started()
+        current = asyncio.current_task()
+        task = asyncio.create_task(_call(call, strays), name=current.get_name() if current else "")
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            # The time limit, the drain, or a lost lease; whatever run() makes of it.
+            await self._end(call, {task, *strays.tasks_left})
+            raise
+        left = strays.tasks_left
+        if left:
+            await asyncio.wait(left, timeout=GRACE_SECONDS)  # a library's may be about to end
+            left = strays.tasks_left
+            await self._end(call, left)
+        if task.cancelled():
+            raise _cancelled_itself()
+        task.result()
+        if left or strays.threads_left:
+            raise _left_behind(len(left), strays.threads_left)
+
+    async def _end(self, call: Call, tasks: set[asyncio.Task[None]]) -> None:
+        """Cancel, again and again for a while; what does not end then is left to itself."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + GRACE_SECONDS
+        living = tasks
+        for task in tasks:
+            task.add_done_callback(_take_note)
+        while living and loop.time() < deadline:
+            for task in living:
+                task.cancel()
+            try:
+                _, living = await asyncio.wait(living, timeout=CANCEL_AGAIN_SECONDS)
+            except asyncio.CancelledError:
+                continue  # we are at it already
+        for task in living:
+            self._abandon(call.key, task)
+
+    def _abandon(self, key: RunKey, task: asyncio.Task[None]) -> None:
+        kept = self._abandoned.setdefault(key, set())
+        kept.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            kept.discard(task)
+            if not kept:
+                self._abandoned.pop(key, None)
+
+        task.add_done_callback(ended)
+        log.error("script_abandoned", reason="it does not end when it is cancelled")
 
 
-def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """asyncio hands SystemExit of any task to the loop, which ends: not for a script's tasks."""
-    if surroundings.get(None) is not None:
-        coro = _contained(coro)
-    return asyncio.Task(coro, loop=loop, **options)
+def _take_note(task: asyncio.Task[None]) -> None:
+    """What a cancelled task raises is of no interest, and asyncio would complain of it."""
+    if not task.cancelled():
+        task.exception()
 
 
-async def _contained(coro: Coroutine[Any, Any, Any]) -> Any:
+async def _call(call: Call, strays: Started) -> None:
+    surroundings.set(call.surroundings)
+    started.set(strays)
     try:
-        return await coro
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise _exits(error) from error
+        result: object = await call.script.run(
+            call.env, call.db, call.key.tenant_id, call.window.start, call.window.end
+        )
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        raise ends_processes(error) from error
+    if result is not None:
+        raise ScriptFailed(
+            f"run() returned {type(result).__name__} instead of nothing",
+            why="what a script has to say it says through db, progress and exceptions",
+            next_step="remove the return value",
+        )
 
 
-def _exits(error: BaseException) -> ScriptFailed:
+def _cancelled_itself() -> ScriptFailed:
     return ScriptFailed(
-        f"the script raised {type(error).__name__}",
-        why="it ends processes, and this process belongs to all tenants",
-        next_step="return from run(), or raise an ordinary exception",
+        "run() ended with CancelledError, and nobody had cancelled it",
+        why="a task that the script awaited was cancelled, by itself or by the script",
+        next_step="catch asyncio.CancelledError where such a task is awaited",
+    )
+
+
+def _left_behind(tasks: int, threads: list[str]) -> ScriptFailed:
+    found = [f"{tasks} task{'s' if tasks > 1 else ''}"] if tasks else []
+    found += [f"the thread {name}" for name in threads]
+    return ScriptFailed(
+        f"run() left {' and '.join(found)} behind",
+        why="what goes on after its run belongs to nobody: it holds memory and hides its errors",
+        next_step="await or join everything that run() starts before it returns",
     )

@@ -24,7 +24,6 @@ from harvestd.errors import (
     DatabaseError,
     HarvestdError,
     LeaseLost,
-    ScriptFailed,
     ScriptTimedOut,
     Waits,
 )
@@ -140,8 +139,6 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
     except asyncio.CancelledError:
         # Asked for by the heartbeat or the drain; from here on the record must go through.
         outcome = attempt.hand.cancelled_as or Outcome.CANCELLED
-        if outcome is Outcome.CANCELLED and not attempt.hand.task.cancelling():
-            outcome, error = Outcome.FAILED, _cancelled_itself()
         attempt.hand.task.uncancel()
     except Waits as wait:
         outcome, reason, until = Outcome.WAITING, wait.reason, wait.until
@@ -150,9 +147,7 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
     except ScriptTimedOut as late:
         outcome, error = Outcome.TIMED_OUT, late
     except Exception as failure:
-        # A script may turn its cancellation into an error of its own.
-        outcome = attempt.hand.cancelled_as or Outcome.FAILED
-        error = failure if outcome is Outcome.FAILED else None
+        outcome, error = Outcome.FAILED, failure
     follows = after_attempt(
         outcome,
         failures=attempt.claim.failures,
@@ -188,14 +183,6 @@ def _stored(text: str | None) -> str | None:
     that is recorded by the same statement.
     """
     return escape(current_redactor.get().clean(text, ERROR_CHARS_MAX)) if text else None
-
-
-def _cancelled_itself() -> ScriptFailed:
-    return ScriptFailed(
-        "run() ended with CancelledError, and nobody had cancelled it",
-        why="a task that the script awaited was cancelled, by itself or by the script",
-        next_step="catch asyncio.CancelledError where such a task is awaited",
-    )
 
 
 async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
@@ -246,7 +233,7 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     attempt.hand.count_rows = lambda: rows_before + rows_written_by(db)
     call = Call(
         script=script,
-        tenant_id=claim.key.tenant_id,
+        key=claim.key,
         window=due.handed,
         env=attempt.env,
         db=db,
@@ -261,21 +248,17 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     try:
         async with asyncio.timeout(limit.total_seconds()) as deadline:
             await executor.run(call)
-    except Exception:
+    except TimeoutError:
         if not deadline.expired():
             raise
-    finally:
-        await fenced.end()
-        attempt.rows += rows_written_by(db)
-    # Also when run() swallowed it and returned as if the window were loaded.
-    if deadline.expired():
         raise ScriptTimedOut(
             f"run() took longer than {limit.total_seconds():g} s",
             why="one call of run() is bounded, so that a hung upstream holds no slot for ever",
             next_step="make the window narrower, or set `timeout` in the script",
-        )
-    if attempt.hand.cancelled_as is not None:
-        raise asyncio.CancelledError
+        ) from None
+    finally:
+        await fenced.end()
+        attempt.rows += rows_written_by(db)
 
 
 async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,6 +71,8 @@ class Seat:
         self.ran_plugin_sql = True
         """Whether it is to be cleaned; a new one too, of what an earlier holder left behind."""
         self.ended = False
+        self.leave_place: Callable[[], object] = int
+        """Gives back the right that whoever holds it has, before he does."""
         self._search_path: str | None = None
 
     async def admit_plugin_sql(self, source: str) -> None:
@@ -135,29 +137,51 @@ class Seats:
         nothing of it can be written after the attempt is recorded.
         """
         asked = time.perf_counter()
-        async with self._places:
-            metrics.SEAT_WAIT_SECONDS.observe(time.perf_counter() - asked)
-            metrics.SEATS_IN_USE.inc()
-            seat = None
+        place = await self._take_place()
+        metrics.SEAT_WAIT_SECONDS.observe(time.perf_counter() - asked)
+        seat = None
+        try:
+            seat = self._take(binding)
+            if seat is not None and not await self._is_clean(seat, binding):
+                seat = None
+            if seat is None:
+                seat = await self._open()
+                await seat.clean()
+            await self._bind(seat, binding)
+            seat.leave_place = place
+            yield seat
+        except BaseException as error:
+            if seat is not None and not isinstance(error, Exception):
+                # Cancelled: what the backend is doing at this moment is unknown.
+                await asyncio.shield(self.end(seat, reason="cancelled"))
+                seat = None
+            raise
+        finally:
             try:
-                seat = self._take(binding)
-                if seat is not None and not await self._is_clean(seat, binding):
-                    seat = None
-                if seat is None:
-                    seat = await self._open()
-                    await seat.clean()
-                await self._bind(seat, binding)
-                yield seat
-            except BaseException as error:
-                if seat is not None and not isinstance(error, Exception):
-                    # Cancelled: what the backend is doing at this moment is unknown.
-                    await asyncio.shield(self.end(seat, reason="cancelled"))
-                    seat = None
-                raise
-            finally:
-                metrics.SEATS_IN_USE.dec()
                 if seat is not None:
                     await self._give_back(seat)
+            finally:
+                place()
+
+    async def take_away(self, seat: Seat, *, reason: str) -> None:
+        """End a seat that somebody goes on holding, and let others have its place."""
+        await self.end(seat, reason=reason)
+        seat.leave_place()
+
+    async def _take_place(self) -> Callable[[], None]:
+        """The right to use one seat; the answer gives it back, the first time that it is called."""
+        await self._places.acquire()
+        metrics.SEATS_IN_USE.inc()
+        held = True
+
+        def leave() -> None:
+            nonlocal held
+            if held:
+                held = False
+                metrics.SEATS_IN_USE.dec()
+                self._places.release()
+
+        return leave
 
     async def forget_leases(self) -> None:
         """Declared dead: others may lease our seats now, so all of them are leased anew."""

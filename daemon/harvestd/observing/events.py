@@ -123,6 +123,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "Read `exception`: its first line is the error, its `at` the place in the script. "
             "The run is retried, later each time.",
         ),
+        "script_abandoned": _event(
+            "error",
+            "reason",
+            "Let asyncio.CancelledError pass in that script, then restart the daemon: until then "
+            "what is left of it goes on in the background, and its run fails.",
+        ),
         "script_logged": _event(
             "debug or info or warning or error",
             "message values",

@@ -1,0 +1,113 @@
+"""What a script starts: tasks and threads are known by the run that started them.
+
+asyncio and threading tell nobody who started what, so both are asked at the one place where
+they start anything: the loop's task factory, and `Thread.start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
+
+from harvestd.errors import ScriptFailed
+
+# Workers of executors stay for whoever comes next, by design.
+POOLED = ("asyncio_", "ThreadPoolExecutor-")
+
+
+class Started:
+    """The tasks and threads that one call of run() started."""
+
+    def __init__(self) -> None:
+        self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self.threads: WeakSet[threading.Thread] = WeakSet()
+
+    @property
+    def tasks_left(self) -> set[asyncio.Task[Any]]:
+        """Those that have not ended."""
+        return {task for task in self.tasks if not task.done()}
+
+    @property
+    def threads_left(self) -> list[str]:
+        """The names of those that have not ended."""
+        return sorted(
+            thread.name
+            for thread in self.threads
+            if thread.is_alive() and not thread.name.startswith(POOLED)
+        )
+
+
+started: ContextVar[Started | None] = ContextVar("harvestd_started", default=None)
+"""Set within a script, and inherited by its tasks."""
+
+
+def watch_starts() -> None:
+    """From now on this loop's tasks and this process's threads are noted in `started`."""
+    asyncio.get_running_loop().set_task_factory(_make_task)
+    threading.Thread.start = _start  # type: ignore[assignment, method-assign]
+
+
+def ends_processes(error: BaseException) -> ScriptFailed:
+    """What becomes of SystemExit, KeyboardInterrupt and GeneratorExit of a script."""
+    return ScriptFailed(
+        f"the script raised {type(error).__name__}",
+        why="it ends processes, and this process belongs to all tenants",
+        next_step="return from run(), or raise an ordinary exception",
+    )
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    context = options.get("context")
+    of_script = context.get(started) if context is not None else started.get()
+    if of_script is None:
+        return asyncio.Task(coro, loop=loop, **options)
+    parent = asyncio.current_task(loop)
+    name = parent.get_name() if parent is not None else None  # for whoever asks what blocks
+    task = asyncio.Task(_Contained(coro), loop=loop, name=name, **options)
+    of_script.tasks.add(task)
+    return task
+
+
+class _Contained(Coroutine[Any, Any, Any]):
+    """asyncio hands SystemExit of any task to the loop, which ends: not for a script's tasks.
+
+    No coroutine function: cancelled before its first step, it would never await the inner one.
+    """
+
+    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
+        self._coro = coro
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._coro.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise ends_processes(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._coro.throw(*error)
+        except (SystemExit, KeyboardInterrupt) as raised:
+            raise ends_processes(raised) from raised
+
+    def close(self) -> None:
+        self._coro.close()
+
+    def __await__(self) -> Any:
+        return self._coro.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coro, name)  # cr_frame and the like, for whoever looks at the task
+
+
+_thread_start = threading.Thread.start
+
+
+def _start(thread: threading.Thread) -> None:
+    _thread_start(thread)
+    of_script = started.get()
+    if of_script is not None:
+        of_script.threads.add(thread)
