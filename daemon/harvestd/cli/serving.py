@@ -30,6 +30,7 @@ from harvestd.observing.logs import configure, get_logger
 from harvestd.service.acts import take_over_embedded
 from harvestd.service.app import App, prepare_database
 from harvestd.service.status import RunReported, Status
+from harvestd.service.supervisor import take_supervisor
 from harvestd.service.ticker import install_signals
 from harvestd.settings import PREFIX, Settings, load_settings
 
@@ -72,7 +73,7 @@ def any_port() -> dict[str, object]:
 async def _run_on(settings: Settings, at: Reached) -> None:
     if at.embedded is not None:
         await free_what_was_killed(settings, at)
-    app = App(settings, at.url)
+    app = App(settings, at.url, take_supervisor(os.environ))
     with _signals(app):
         await app.run(on_ready=lambda ready: _announce(ready, at.embedded))
 

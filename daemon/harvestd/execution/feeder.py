@@ -214,4 +214,5 @@ def _state(row: Mapping[str, Any]) -> RunState:
         due_at=row["due_at"],
         blocked_by=row["blocked_by"],
         held=row["held"],
+        suspect=row["suspect"],
     )

@@ -71,18 +71,26 @@ class Limits:
         self.runs_max = runs_max
         self._all = Slots(runs_max)
         self._of = {source: Slots(most) for source, most in source_runs_max.items()}
+        # Of the runs whose holder died only one may be what killed it: side by side, the
+        # innocent would die with it again and again.
+        self._suspects = Slots(1)
 
     @asynccontextmanager
-    async def slot(self, source: str) -> AsyncIterator[None]:
+    async def slot(self, source: str, *, suspect: bool) -> AsyncIterator[None]:
         """The right to run one attempt of ``source`` until the block ends; waits for it."""
         async with AsyncExitStack() as held:
-            if source in self._of:
-                await held.enter_async_context(self._of[source].slot())
-            await held.enter_async_context(self._all.slot())
+            for slots in self._needed(source, suspect):
+                await held.enter_async_context(slots.slot())
             metrics.RUNS_IN_PROGRESS.inc()
             held.callback(metrics.RUNS_IN_PROGRESS.dec)
             yield
 
-    def wanted(self, source: str) -> bool:
+    def wanted(self, source: str, *, suspect: bool) -> bool:
         """Whether somebody could use the slot of an attempt of ``source``."""
-        return self._all.wanted or (source in self._of and self._of[source].wanted)
+        return any(slots.wanted for slots in self._needed(source, suspect))
+
+    def _needed(self, source: str, suspect: bool) -> list[Slots]:
+        needed = [self._suspects] if suspect else []
+        if source in self._of:
+            needed.append(self._of[source])
+        return [*needed, self._all]

@@ -93,6 +93,7 @@ async def attempt_run(
     listed: Listed,
     script: Script,
     env: Env,
+    *,
     plain_keys: frozenset[str],
     others_wait: Callable[[], bool],
 ) -> Outcome | Refusal:

@@ -33,6 +33,8 @@ class RunState:
     due_at: datetime
     blocked_by: str | None
     held: bool
+    suspect: bool = False
+    """Its last holder died: it may be what kills processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,15 @@ def readiness(
 
 
 @dataclass(slots=True)
-class _Progress:
+class _Going:
     """The turn under way."""
 
+    parts: Parts
+    limits: Limits
+    catalog: Catalog
+    turn: TenantTurn
+    tenants_wait: Callable[[], bool]
+    graph: Graph
     sorter: TopologicalSorter[ScriptName]
     listed: dict[ScriptName, Listed]
     """With the fence that each run has now: an attempt that yielded raised it."""
@@ -113,6 +121,12 @@ class _Progress:
     waiting: list[ScriptName] = field(default_factory=list)
     attempts: dict[asyncio.Task[Outcome | None], ScriptName] = field(default_factory=dict)
     postponed: set[ScriptName] = field(default_factory=set)
+
+    def others_wait(self, name: ScriptName) -> bool:
+        """Whether somebody could use the place of an attempt of ``name``."""
+        suspect = self.turn.runs[name].suspect
+        slots_wanted = self.limits.wanted(name.source, suspect=suspect)
+        return bool(self.waiting) or slots_wanted or self.tenants_wait()
 
 
 async def take_turn(
@@ -130,111 +144,91 @@ async def take_turn(
     """
     graph = catalog.graph_for(frozenset(turn.tenant.envs))
     nodes = set(graph.order)
-    progress = _Progress(
-        TopologicalSorter({name: graph.needs.get(name, frozenset()) & nodes for name in nodes}),
-        {name: run.listed for name, run in turn.runs.items()},
-    )
+    sorter = TopologicalSorter({name: graph.needs.get(name, frozenset()) & nodes for name in nodes})
+    listed = {name: run.listed for name, run in turn.runs.items()}
+    going = _Going(parts, limits, catalog, turn, tenants_wait, graph, sorter, listed)
     for name, why in {**graph.blocked, **turn.unusable}.items():
         if name in turn.due or name in turn.unusable:
-            progress.blocked.append((turn.runs[name].listed, why, None))
-    progress.sorter.prepare()
+            going.blocked.append((listed[name], why, None))
+    sorter.prepare()
     try:
-        while progress.sorter.is_active():
-            _settle(progress, graph, turn)
-            _start(progress, parts, limits, catalog, turn, tenants_wait)
-            if progress.attempts:
-                await _wait_for_one(progress, tenants_wait)
+        while sorter.is_active():
+            _settle(going)
+            _start(going)
+            if going.attempts:
+                await _wait_for_one(going)
     finally:
-        for task in progress.attempts:
+        for task in going.attempts:
             task.cancel()
-        await asyncio.gather(*progress.attempts, return_exceptions=True)
-    if progress.blocked and not parts.draining.is_set():
-        await _say_blocked(parts, progress.blocked)
-    left = (progress.listed[name] for name in progress.postponed)
-    return {listed.run_no: listed.fence for listed in left}
+        await asyncio.gather(*going.attempts, return_exceptions=True)
+    if going.blocked and not parts.draining.is_set():
+        await _say_blocked(parts, going.blocked)
+    left = (listed[name] for name in going.postponed)
+    return {run.run_no: run.fence for run in left}
 
 
-def _settle(progress: _Progress, graph: Graph, turn: TenantTurn) -> None:
+def _settle(going: _Going) -> None:
     """Deal with every script that is to be looked at, until only attempts are left."""
-    while found := progress.sorter.get_ready():
+    while found := going.sorter.get_ready():
         for name in found:
-            match readiness(name, graph, turn, progress.done, progress.postponed):
+            match readiness(name, going.graph, going.turn, going.done, going.postponed):
                 case Ready():
-                    progress.waiting.append(name)
+                    going.waiting.append(name)
                     continue
                 case Settled(done=done):
-                    progress.done[name] = done
+                    going.done[name] = done
                 case Postponed():
-                    progress.postponed.add(name)
+                    going.done[name] = False
+                    going.postponed.add(name)
                 case Blocked(by=by, due_at=due_at):
-                    progress.done[name] = False
-                    progress.blocked.append((turn.runs[name].listed, by, due_at))
-            progress.sorter.done(name)
+                    going.done[name] = False
+                    going.blocked.append((going.listed[name], by, due_at))
+            going.sorter.done(name)
 
 
-def _start(
-    progress: _Progress,
-    parts: Parts,
-    limits: Limits,
-    catalog: Catalog,
-    turn: TenantTurn,
-    tenants_wait: Callable[[], bool],
-) -> None:
-    def others_wait(source: str) -> bool:
-        return bool(progress.waiting) or limits.wanted(source) or tenants_wait()
-
+def _start(going: _Going) -> None:
     # At least one: with none the loop of `take_turn` would never wait for anything.
-    runs_max = max(1, turn.tenant.runs_max or parts.tenant_runs_max)
-    while progress.waiting and len(progress.attempts) < runs_max:
-        name = progress.waiting.pop(0)
+    runs_max = max(1, going.turn.tenant.runs_max or going.parts.tenant_runs_max)
+    while going.waiting and len(going.attempts) < runs_max:
+        name = going.waiting.pop(0)
         task = asyncio.create_task(
-            _attempt(parts, limits, catalog, turn.tenant, progress.listed[name], others_wait),
-            name=f"{turn.tenant.tenant_id}/{name}",
+            _attempt(going, going.listed[name]), name=f"{going.turn.tenant.tenant_id}/{name}"
         )
-        progress.attempts[task] = name
+        going.attempts[task] = name
 
 
-async def _wait_for_one(progress: _Progress, tenants_wait: Callable[[], bool]) -> None:
-    ended, _ = await asyncio.wait(progress.attempts, return_when=asyncio.FIRST_COMPLETED)
+async def _wait_for_one(going: _Going) -> None:
+    ended, _ = await asyncio.wait(going.attempts, return_when=asyncio.FIRST_COMPLETED)
     for task in ended:
-        name = progress.attempts.pop(task)
+        name = going.attempts.pop(task)
         outcome = task.result()
         if outcome is Outcome.YIELDED:
-            progress.listed[name] = replace(
-                progress.listed[name], fence=progress.listed[name].fence + 1
-            )
-            if not tenants_wait():
-                progress.waiting.append(name)
+            going.listed[name] = replace(going.listed[name], fence=going.listed[name].fence + 1)
+            if not going.tenants_wait():
+                going.waiting.append(name)
                 continue
-            progress.postponed.add(name)
-        progress.done[name] = outcome is Outcome.COMPLETED
-        progress.sorter.done(name)
+            going.postponed.add(name)
+        going.done[name] = outcome is Outcome.COMPLETED
+        going.sorter.done(name)
 
 
-async def _attempt(
-    parts: Parts,
-    limits: Limits,
-    catalog: Catalog,
-    tenant: Tenant,
-    listed: Listed,
-    others_wait: Callable[[str], bool],
-) -> Outcome | None:
+async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
     """One attempt in a slot: how it ended, or None where there was none."""
     name = listed.key.name
-    script = catalog.script(name)
-    source = catalog.sources[name.source]
+    script = going.catalog.script(name)
+    source = going.catalog.sources[name.source]
     assert script is not None
     try:
-        async with limits.slot(name.source):
-            if parts.draining.is_set():
+        async with going.limits.slot(name.source, suspect=going.turn.runs[name].suspect):
+            if going.parts.draining.is_set():
                 return None
             outcome = await attempt_run(
-                parts,
+                going.parts,
                 listed,
                 script,
-                tenant.envs[name.source],
-                source.plain_keys,
-                lambda: others_wait(name.source),
+                going.turn.tenant.envs[name.source],
+                plain_keys=source.plain_keys,
+                others_wait=lambda: going.others_wait(name),
             )
     except DatabaseError as error:
         report_database_error(error, "a run was not claimed")

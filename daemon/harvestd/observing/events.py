@@ -50,6 +50,19 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "If runs were cancelled each time: raise HARVESTD_DRAIN_SECONDS, or let the "
             "script checkpoint more often. Nothing is lost either way.",
         ),
+        "loop_blocked": _event(
+            "error",
+            "task seconds stack",
+            "The script in `task` does not await: `stack` has the place, innermost first. Let it "
+            "await, or do its work in asyncio.to_thread. At two thirds of a lease the process "
+            "ends itself with exit code 70, to be started again.",
+        ),
+        "last_words_found": _event(
+            "error",
+            "at task seconds stack",
+            "The process before this one ended itself, blocked by the script in `task`: see "
+            "loop_blocked.",
+        ),
         "http_listening": _event("info", "address", NOTHING),
         "embedded_started": _event(
             "info",

@@ -77,7 +77,8 @@ class Heartbeat:
         statements: Mapping[str, Statement] | None = None,
     ) -> None:
         self.replica_id = replica_id
-        self.pause_seconds = lease.total_seconds() / RENEWALS_PER_LEASE
+        self.lease_seconds = lease.total_seconds()
+        self.pause_seconds = self.lease_seconds / RENEWALS_PER_LEASE
         self._lease = lease
         self._tick = tick
         known = statements or load_statements()
@@ -133,7 +134,7 @@ class Heartbeat:
     @property
     def overdue(self) -> bool:
         """Whether two thirds of a lease went by, on our own clock, without a confirmed beat."""
-        return self.age_seconds > self._lease.total_seconds() * 2 / 3
+        return self.age_seconds > self.lease_seconds * 2 / 3
 
     @property
     def age_seconds(self) -> float:

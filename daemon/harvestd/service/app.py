@@ -24,6 +24,7 @@ from harvestd.execution.hands import Hands
 from harvestd.execution.inline import InlineExecutor
 from harvestd.execution.limits import Limits
 from harvestd.execution.runner import Parts
+from harvestd.execution.watchdog import Watchdog, report_last_words
 from harvestd.loading.seats import Seats
 from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
@@ -31,8 +32,10 @@ from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Claims
 from harvestd.runs.enrolment import Enrolment
 from harvestd.runs.heartbeat import Heartbeat, reap_forever
+from harvestd.service.beating import Beating
 from harvestd.service.cycle import Cycle
 from harvestd.service.http import Health, make_app, serve
+from harvestd.service.supervisor import Supervisor
 from harvestd.service.ticker import Wanted, ticking
 from harvestd.settings import Settings
 from harvestd.terms import Outcome
@@ -48,8 +51,9 @@ CYCLES_MAX = 16
 class App:
     """One replica: everything between settings and the end of the process."""
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, settings: Settings, url: str, supervisor: Supervisor | None = None) -> None:
         self.settings = settings
+        self.supervisor = supervisor or Supervisor({})
         self.database = Database(url)
         self.health = Health()
         self.wanted = Wanted()
@@ -69,6 +73,7 @@ class App:
 
     def reload(self) -> None:
         """SIGHUP: a whole cycle begins, over every run that last started before now."""
+        self.supervisor.reloading()
         self.wanted.ask("SIGHUP", forced=True)
 
     def stop(self, reason: str) -> None:
@@ -76,6 +81,7 @@ class App:
         if self.stopping.is_set():
             self.hurried.set()
         self.stopping.set()
+        self.supervisor.stopping()
         log.info("daemon_stopping", reason=reason, runs=len(self.hands.by_run))
 
     async def run(self, *, on_ready: Callable[[App], None] | None = None) -> None:
@@ -83,6 +89,18 @@ class App:
         began = time.monotonic()
         log.info("daemon_started", version=__version__, data_dir=str(self.settings.data_dir))
         metrics.BUILD_INFO.labels(__version__).set(1)
+        report_last_words(self.settings.data_dir)
+        watchdog = Watchdog(
+            self.settings.data_dir, end_after_seconds=self.lease.total_seconds() * 2 / 3
+        )
+        watchdog.start()
+        try:
+            await self._run(began, on_ready)
+        finally:
+            watchdog.stop()
+        log.info("daemon_stopped", seconds=round(time.monotonic() - began, 3))
+
+    async def _run(self, began: float, on_ready: Callable[[App], None] | None) -> None:
         http_end = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             host, port = self.settings.http_host_port
@@ -103,12 +121,12 @@ class App:
             if roles is not None:
                 async with self._working(group, roles):
                     log.info("daemon_ready", seconds=round(time.monotonic() - began, 3))
+                    self.supervisor.ready()
                     if on_ready is not None:
                         on_ready(self)
                     await self.stopping.wait()
                     await self._drain()
             http_end.set()
-        log.info("daemon_stopped", seconds=round(time.monotonic() - began, 3))
 
     def _listening(self, address: str, listening: asyncio.Event) -> None:
         self.address = address
@@ -130,6 +148,7 @@ class App:
                 await self.heartbeat.register()
             except Unreachable as error:
                 self.health.set_problem("database", str(error))
+                self.supervisor.starting(error.what)
                 log.error("database_unreachable", code=error.code, reason=str(error))
                 pause = next(pauses, pause)
                 await _wait_for(self.stopping, pause)
@@ -179,9 +198,12 @@ class App:
             feeder=self.feeder,
             give_up=lambda run_nos: self.hands.cancel(Outcome.LOST, run_nos),
         )
+        beating = Beating(
+            self.heartbeat, self.claims, self.seats, self.hands, self.health, self.wanted
+        )
         metrics.HEARTBEAT_AGE.set_function(lambda: self.heartbeat.age_seconds)
         loops = [
-            group.create_task(self._beat_forever(), name="heartbeat"),
+            group.create_task(beating.beat_forever(), name="heartbeat"),
             group.create_task(reap_forever(self.heartbeat, self._runs_freed), name="reaper"),
             group.create_task(self._cycle_forever(), name="cycle"),
             group.create_task(self.feeder.feed_forever(), name="feeder"),
@@ -251,69 +273,22 @@ class App:
                     if self.cycles.full():
                         self.cycles.get_nowait()  # nobody listens
                     self.cycles.put_nowait((began, forced))
-
-    async def _beat_forever(self) -> None:
-        """A heartbeat every third of a lease; what it tells is acted upon at once."""
-        pause = self.heartbeat.pause_seconds
-        seen: datetime | None = None
-        reachable = True
-        while True:
-            self.health.alive_for(self.lease.total_seconds())  # /livez fails if this loop stands
-            try:
-                in_hand = self.hands.fences()
-                beat = await self.heartbeat.beat(in_hand)
-                if not beat.alive:
-                    await self._rejoin()
-                    continue
-            except DatabaseError as error:
-                reachable = False
-                self.health.set_problem("database", str(error))
-                metrics.DATABASE_UP.set(0)
-                log.warning("heartbeat_missed", code=error.code, reason=str(error))
-            else:
-                if not reachable:
-                    reachable = True
-                    log.info("database_back")
-                    self.wanted.ask("the database is back", forced=False)
-                self.health.clear("database")
-                metrics.DATABASE_UP.set(1)
-                # What was claimed anew since the beat was sent is ours.
-                now_in_hand = self.hands.fences()
-                self.hands.cancel(
-                    Outcome.LOST,
-                    [no for no in beat.stale if now_in_hand.get(no) == in_hand[no]],
-                )
-                newest = max(beat.forced_at, beat.woken_at)
-                if seen is not None and newest > seen:
-                    self.wanted.ask("trigger", forced=False)
-                seen = newest
-            if self.heartbeat.overdue:
-                # Others may hold our runs by now; the fence would refuse us anyway.
-                self.hands.cancel(Outcome.LOST)
-            await asyncio.sleep(pause if reachable else min(pause, 1.0))
+                if forced:
+                    self.supervisor.ready()  # of the reload that asked for it
 
     def _runs_freed(self) -> None:
         self.wanted.ask("runs of a dead replica", forced=False)
 
-    async def _rejoin(self) -> None:
-        """Declared dead: give up everything at once and go on under a new id."""
-        replica_id = uuid4()
-        log.error("replica_dead", reason="no heartbeat arrived for a whole lease")
-        self.hands.cancel(Outcome.LOST)
-        await self.seats.forget_leases()
-        for part in (self.claims, self.heartbeat, self.seats):
-            part.replica_id = replica_id
-        await self.heartbeat.register()
-        self.wanted.ask("a new replica id", forced=False)
-
     async def _watch_loop(self, end: asyncio.Event) -> None:
-        """How late the event loop comes back, and how old the last confirmed heartbeat is."""
+        """How late the event loop comes back; while it does, and beats, the supervisor hears."""
+        pause = min(LOOP_LOOK_SECONDS, self.supervisor.ping_seconds or LOOP_LOOK_SECONDS)
         while not end.is_set():
+            if self.health.alive:
+                self.supervisor.ping()
             asked = time.perf_counter()
-            await _wait_for(end, LOOP_LOOK_SECONDS)
+            await _wait_for(end, pause)
             if not end.is_set():
-                late = time.perf_counter() - asked - LOOP_LOOK_SECONDS
-                metrics.EVENT_LOOP_LAG.set(max(late, 0.0))
+                metrics.EVENT_LOOP_LAG.set(max(time.perf_counter() - asked - pause, 0.0))
 
 
 async def prepare_database(database: Database) -> Roles:

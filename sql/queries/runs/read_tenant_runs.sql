@@ -1,7 +1,8 @@
 -- read_tenant_runs: every run of these tenants, with what decides whether it is ready.
 --
 -- $1 tenant_ids  text[]   1 .. 100
--- -> tenant_id, data_source, script, run_no, fence, status, due_at, blocked_by, held
+-- -> tenant_id, data_source, script, run_no, fence, status, due_at, blocked_by, held,
+--    suspect (its last holder died: it may be what kills processes)
 SELECT run.tenant_id,
        run.data_source,
        run.script,
@@ -10,7 +11,8 @@ SELECT run.tenant_id,
        run.status::text AS status,
        run.due_at,
        run.blocked_by,
-       run.replica_id IS NOT NULL AS held
+       run.replica_id IS NOT NULL AS held,
+       run.deaths > 0 AS suspect
 FROM public.data_source_run AS run
 WHERE run.tenant_id = ANY ($1::text[])
   AND run.retired_at IS NULL

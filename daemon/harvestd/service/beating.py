@@ -1,0 +1,84 @@
+"""The heartbeat's loop, and what is done at once with what a heartbeat tells."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from harvestd.errors import DatabaseError
+from harvestd.execution.hands import Hands
+from harvestd.loading.seats import Seats
+from harvestd.observing import metrics
+from harvestd.observing.logs import get_logger
+from harvestd.runs.claims import Claims
+from harvestd.runs.heartbeat import Heartbeat
+from harvestd.service.http import Health
+from harvestd.service.ticker import Wanted
+from harvestd.terms import Outcome
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Beating:
+    """What lives and dies with this replica's heartbeat."""
+
+    heartbeat: Heartbeat
+    claims: Claims
+    seats: Seats
+    hands: Hands
+    health: Health
+    wanted: Wanted
+
+    async def beat_forever(self) -> None:
+        """A heartbeat every third of a lease; what it tells is acted upon at once."""
+        pause = self.heartbeat.pause_seconds
+        seen: datetime | None = None
+        reachable = True
+        while True:
+            self.health.alive_for(self.heartbeat.lease_seconds)  # /livez fails if this loop stands
+            try:
+                in_hand = self.hands.fences()
+                beat = await self.heartbeat.beat(in_hand)
+                if not beat.alive:
+                    await self._rejoin()
+                    continue
+            except DatabaseError as error:
+                reachable = False
+                self.health.set_problem("database", str(error))
+                metrics.DATABASE_UP.set(0)
+                log.warning("heartbeat_missed", code=error.code, reason=str(error))
+            else:
+                if not reachable:
+                    reachable = True
+                    log.info("database_back")
+                    self.wanted.ask("the database is back", forced=False)
+                self.health.clear("database")
+                metrics.DATABASE_UP.set(1)
+                # What was claimed anew since the beat was sent is ours.
+                now_in_hand = self.hands.fences()
+                self.hands.cancel(
+                    Outcome.LOST,
+                    [no for no in beat.stale if now_in_hand.get(no) == in_hand[no]],
+                )
+                newest = max(beat.forced_at, beat.woken_at)
+                if seen is not None and newest > seen:
+                    self.wanted.ask("trigger", forced=False)
+                seen = newest
+            if self.heartbeat.overdue:
+                # Others may hold our runs by now; the fence would refuse us anyway.
+                self.hands.cancel(Outcome.LOST)
+            await asyncio.sleep(pause if reachable else min(pause, 1.0))
+
+    async def _rejoin(self) -> None:
+        """Declared dead: give up everything at once and go on under a new id."""
+        replica_id = uuid4()
+        log.error("replica_dead", reason="no heartbeat arrived for a whole lease")
+        self.hands.cancel(Outcome.LOST)
+        await self.seats.forget_leases()
+        for part in (self.claims, self.heartbeat, self.seats):
+            part.replica_id = replica_id
+        await self.heartbeat.register()
+        self.wanted.ask("a new replica id", forced=False)
