@@ -39,7 +39,7 @@ async def test_a_script_that_no_cancellation_ends_is_left_and_not_started_beside
     for tenant_id in ("acme", "globex"):
         await a_tenant(database_url, tenant_id, {"probe": {"GATE": str(gate)}})
     plugins = {
-        "probe/main.py": SWALLOWS_FOR_EVER.format(seconds=0.1),
+        "probe/main.py": SWALLOWS_FOR_EVER.format(seconds=1),
         "other/main.py": SIMPLE,
     }
     await a_tenant(database_url, "initech", {"other": {"KEY": "value"}})
