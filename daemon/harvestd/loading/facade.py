@@ -7,6 +7,7 @@ and fence (`loading/seats.py`).
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -19,8 +20,18 @@ import asyncpg
 from harvestd.database.step import step
 from harvestd.errors import WriteRefused
 from harvestd.loading.fenced import Fenced, RawConnection
+from harvestd.loading.seats import Binding
 from harvestd.loading.shapes import Shapes
-from harvestd.loading.writes import arrays_for, batches, checked_name
+from harvestd.loading.spool import Spool
+from harvestd.loading.sweep import Keys, Swept, keep_keys, make_sweep, run_sweep
+from harvestd.loading.writes import (
+    TENANT_ID,
+    TableShape,
+    append_statement,
+    arrays_for,
+    batches,
+    checked_name,
+)
 
 Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
 
@@ -77,6 +88,77 @@ class Db:
                     self._rows_written += changed
         return written
 
+    async def copy(self, table: str, rows: Rows, until: datetime) -> int:
+        """Append ``rows`` (dicts) to a table without a key, and cover source time up to ``until``.
+
+        All rows and the coverage commit in one transaction, so that a crash neither loses nor
+        doubles one.  They are read first, in bounded batches (a temporary file takes what is
+        beyond 4 MiB), then sent; the database is not held while ``rows`` is waited for.
+        ``until`` as in ``checkpoint``.  Inside ``transaction()`` it joins that one: so commit
+        several tables that are covered together.  Answers how many rows were appended.
+
+        Raises: WriteRefused (the table has a key; the script is a snapshot, or looks back; a
+        value does not fit), WindowRefused, LeaseLost, Unreachable, RunError (no room).
+        """
+        _check_date(until, "copy")
+        shape = await self._shapes.of(self._fenced.source, checked_name(table, "table"))
+        _check_appends(shape, self._fenced.binding)
+        appended = 0
+        with Spool() as kept:
+            async with aclosing(batches(rows)) as stream:
+                async for batch in stream:
+                    for group in arrays_for(shape, None, batch):
+                        kept.add(group)
+                    await asyncio.sleep(0)  # a list never waits, and others have their turn
+            async with self._fenced.seat() as seat, seat.connection.transaction():
+                for columns, arrays in kept:
+                    await step("write")
+                    statement = append_statement(shape, columns)
+                    await seat.connection.execute(statement, self._fenced.tenant_id, *arrays)
+                    appended += len(arrays[0])
+                await step("checkpoint")
+                await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", until)
+        self._rows_written += appended
+        return appended
+
+    async def sweep(
+        self, table: str, scope: Mapping[str, object], seen: Keys, *, force: bool = False
+    ) -> Swept:
+        """Mark rows of ``scope`` as deleted that a complete listing no longer holds.
+
+        ``scope``: what the listing is complete for, as column -> value (``{}``: all of the
+        tenant's rows).  ``seen``: the listed keys, from any iterable; each a tuple of the primary
+        key's columns in their order without the tenant id, or of one column its value.  Give the
+        listing itself (a generator) rather than what was listed before: rows that are not seen
+        get ``deleted_at``, except those written since this call began.  A seen row that is marked
+        is live again.  It is one transaction at the end, which joins an open ``transaction()``;
+        the database is not held while ``seen`` is waited for.
+
+        Refused when more than a tenth of the scope's live rows would vanish (5 of fewer than 60,
+        but at most half, rounded up), unless ``force``.  Answers marked, restored, live.
+
+        Raises: WriteRefused, LeaseLost, Unreachable, RunError (no room for the keys).
+        """
+        shape = await self._shapes.of(self._fenced.source, checked_name(table, "table"))
+        sweep = make_sweep(shape, scope)
+        async with self._fenced.seat() as seat:
+            began = await seat.connection.fetchval("SELECT pg_catalog.clock_timestamp()")
+        with Spool() as keys:
+            await keep_keys(shape, seen, keys)
+            await step("sweep")
+            async with self._fenced.seat() as seat, seat.connection.transaction():
+                swept = await run_sweep(
+                    seat.connection,
+                    shape,
+                    sweep,
+                    keys,
+                    tenant_id=self._fenced.tenant_id,
+                    began=began,
+                    force=force,
+                )
+        self._rows_written += swept.marked + swept.restored
+        return swept
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[RawConnection]:
         """A connection inside one transaction; ``db`` calls made inside it join it.
@@ -101,11 +183,7 @@ class Db:
 
         Raises: WindowRefused, LeaseLost, Unreachable.
         """
-        if not isinstance(date, datetime) or date.tzinfo is None:
-            raise WriteRefused(
-                "checkpoint needs a datetime with a time zone",
-                next_step="use datetime.now(UTC) or datetime.fromisoformat('...+00:00')",
-            )
+        _check_date(date, "checkpoint")
         await step("checkpoint")
         async with self._fenced.seat() as seat:
             await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", date)
@@ -146,6 +224,33 @@ class Db:
         async with self._fenced.seat() as seat:
             await seat.admit_plugin_sql(self._fenced.source)
             return await seat.connection.fetchval(query, *arguments)
+
+
+def _check_date(date: object, call: str) -> None:
+    if not isinstance(date, datetime) or date.tzinfo is None:
+        raise WriteRefused(
+            f"{call} needs a datetime with a time zone",
+            next_step="use datetime.now(UTC) or datetime.fromisoformat('...+00:00')",
+        )
+
+
+def _check_appends(shape: TableShape, binding: Binding) -> None:
+    """Raise WriteRefused where appended rows would be there twice after the next window."""
+    what = why = next_step = ""
+    if shape.unique_keys:
+        key = [name for name in shape.unique_keys[0] if name != TENANT_ID]
+        what, why = f"copy only appends, and {shape} has the key {key}", "its rows can be found"
+        next_step = f"await db.upsert({shape.table!r}, rows, key={key})"
+    elif binding.covers is None or binding.handed_from is None:
+        what = "a snapshot script cannot copy"
+        why = "it has no windows to cover: each of its runs would append every row again"
+        next_step = "give the table a key and upsert, or leave catch_up = False out"
+    elif binding.handed_from < binding.covers.start:
+        what = "a script with lookback cannot copy"
+        why = "it reads each row again in the next window, and would append it again"
+        next_step = "give the table a key and upsert, or leave lookback out"
+    if what:
+        raise WriteRefused(what, why=why, next_step=next_step)
 
 
 def rows_written_by(db: Db) -> int:

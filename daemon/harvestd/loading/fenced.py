@@ -44,6 +44,11 @@ class Fenced:
         self._held: tuple[Seat, asyncio.Task[object] | None] | None = None
 
     @property
+    def binding(self) -> Binding:
+        """The run and the window that everything here is for."""
+        return self._binding
+
+    @property
     def source(self) -> str:
         """The data source whose schema the run may write."""
         return self._binding.key.source
@@ -117,7 +122,7 @@ class Fenced:
         self._ended = True
         if self._held is not None:
             seat, task = self._held
-            await self._seats.end(seat, reason="run() has ended")
+            await self._seats.take_away(seat, reason="run() has ended")
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
 

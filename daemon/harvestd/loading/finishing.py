@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from harvestd.database.roles import Roles
 from harvestd.loading.writes import FRAMEWORK_COLUMNS, TENANT_ID, quoted
 
+FINISHING = 2
+"""Raised with each change of what is added here: the next start then finishes every source anew.
+
+2: written_at is when a row was written, no longer when its transaction began.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Relation:
@@ -63,7 +69,8 @@ def _framework_columns(place: str) -> Iterator[str]:
     )
     yield (
         f"ALTER TABLE {place}"
-        " ALTER COLUMN written_at SET DEFAULT now(), ALTER COLUMN written_at SET NOT NULL,"
+        " ALTER COLUMN written_at SET DEFAULT statement_timestamp(),"
+        " ALTER COLUMN written_at SET NOT NULL,"
         " ALTER COLUMN deleted_at DROP DEFAULT, ALTER COLUMN deleted_at DROP NOT NULL"
     )
 

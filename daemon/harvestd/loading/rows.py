@@ -24,7 +24,7 @@ Row = Mapping[str, object]
 def copied(row: object, columns: tuple[str, ...] = ()) -> dict[str, object]:
     """A dict of ``row``: a mapping, a named tuple, or a tuple of the values of ``columns``.
 
-    Raises: WriteRefused.
+    Where there is one of ``columns``, its value alone is a row too.  Raises: WriteRefused.
     """
     if type(row) is dict:
         return row.copy()
@@ -35,6 +35,8 @@ def copied(row: object, columns: tuple[str, ...] = ()) -> dict[str, object]:
         names = getattr(row, "_fields", columns)
         if len(names) == length:
             return dict(zip(names, cast("tuple[object, ...]", row), strict=True))
+    elif len(columns) == 1 and not isinstance(row, tuple | list):
+        return {columns[0]: row}
     raise WriteRefused(
         f"a row is given as {type(row).__name__[:60]}" + (f" of {length} values" if length else ""),
         why="a row is a dict of its columns"

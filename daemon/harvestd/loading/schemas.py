@@ -25,7 +25,7 @@ from harvestd.database.step import step
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import DatabaseError, SchemaRefused
 from harvestd.loading.ddl import DdlStatement, cut_statements, find_line, makes_schema
-from harvestd.loading.finishing import Relation, finish_relation, finish_schema
+from harvestd.loading.finishing import FINISHING, Relation, finish_relation, finish_schema
 from harvestd.loading.inspection import Finding, inspect_schema
 from harvestd.loading.ownership import ensure_schema
 from harvestd.loading.writes import quoted
@@ -70,13 +70,14 @@ async def apply_source_schema(
 ) -> bool:
     """Run ``schema_sql`` for ``source``, inspect the schema and finish its tables.
 
-    Answers True when it ran, False when this content was applied and finished already for
-    these roles (one query).  Replicas that ask at once take turns.
+    Answers True when it ran, False when this content was applied and finished already, for
+    these roles and by this version of finishing (one query).  Replicas that ask at once take turns.
 
     Raises: SchemaRefused, with line and statement as far as known; the old schema stays as it
     was.  DatabaseError (another replica is at it for too long, a right is missing), Unreachable.
     """
     _check_name(source)
+    schema_hash = f"{schema_hash} {FINISHING}"
     try:
         connection = await database.connect(f"schema of {source}")
         try:

@@ -87,18 +87,12 @@ def upsert_statement(
     """
     full_key = _full_key(shape, key)
     ordered = _checked_columns(shape, columns, full_key)
-    arrays = ", ".join(
-        f"${number}::{parameter_type(shape.columns[name])}[]"
-        for number, name in enumerate(ordered, start=2)
-    )
-    values = (selected(shape.columns[name], f"incoming.{quoted(name)}") for name in ordered)
     table = f"{quoted(shape.schema)}.{quoted(shape.table)}"
     text = f"""\
 WITH written AS (
-    INSERT INTO {table} AS stored ({_listed(TENANT_ID, *ordered)})
-    SELECT {", ".join(("$1::text", *values))}
-    FROM unnest({arrays}) AS incoming ({_listed(*ordered)})
-    ON CONFLICT ({_listed(*full_key)}) {_on_conflict(shape, ordered, full_key)}
+    INSERT INTO {table} AS stored ({listed(TENANT_ID, *ordered)})
+    {select_arrays(shape, ordered)}
+    ON CONFLICT ({listed(*full_key)}) {_on_conflict(shape, ordered, full_key)}
     RETURNING (stored.xmax = 0) AS fresh
 )
 SELECT count(*) FILTER (WHERE fresh) AS inserted, count(*) FILTER (WHERE NOT fresh) AS updated
@@ -127,11 +121,31 @@ def _on_conflict(shape: TableShape, columns: Sequence[str], full_key: Sequence[s
     if not settings:
         return "DO NOTHING"
     if "written_at" in shape.columns:
-        settings.append("written_at = now()")
+        settings.append("written_at = statement_timestamp()")
     return f"DO UPDATE\n    SET {', '.join(settings)}\n    WHERE {' OR '.join(conditions)}"
 
 
-def _listed(*names: str) -> str:
+def append_statement(shape: TableShape, columns: Sequence[str]) -> str:
+    """The insert of rows that have exactly ``columns``; parameters as in UpsertStatement."""
+    return (
+        f"INSERT INTO {quoted(shape.schema)}.{quoted(shape.table)}"
+        f" ({listed(TENANT_ID, *columns)})\n    {select_arrays(shape, columns)}"
+    )
+
+
+def select_arrays(shape: TableShape, columns: Sequence[str]) -> str:
+    """The SELECT of the tenant id, ``$1``, and of ``columns``, whose arrays are ``$2`` onwards."""
+    arrays = ", ".join(
+        f"${number}::{parameter_type(shape.columns[name])}[]"
+        for number, name in enumerate(columns, start=2)
+    )
+    values = (selected(shape.columns[name], f"incoming.{quoted(name)}") for name in columns)
+    return f"""SELECT {", ".join(("$1::text", *values))}
+    FROM unnest({arrays}) AS incoming ({listed(*columns)})"""  # noqa: S608 - as above
+
+
+def listed(*names: str) -> str:
+    """``names`` as SQL lists columns."""
     return ", ".join(map(quoted, names))
 
 
@@ -200,16 +214,17 @@ def _check_writable(shape: TableShape, name: str, full_key: Sequence[str]) -> No
         raise WriteRefused(f"column {name} of {shape} cannot be set", why=why, next_step=next_step)
 
 
-def arrays_for(shape: TableShape, key: Sequence[str], batch: Iterable[Row]) -> list[Group]:
+def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Iterable[Row]) -> list[Group]:
     """``batch`` checked, converted, and without its duplicates.
 
     Rows are grouped by their columns: one that a row lacks is left alone, or gets its default.
     Of rows with the same key the later wins, column by column; so each key is in one group, and
-    ``len(batch)`` minus the rows of the groups is the number of duplicates.  Raises: WriteRefused.
+    ``len(batch)`` minus the rows of the groups is the number of duplicates.  Rows to append
+    have no ``key`` (None), and all are kept.  Raises: WriteRefused.
     """
-    full_key = _full_key(shape, key)
+    full_key = () if key is None else _full_key(shape, key)
     try:
-        rows = _without_duplicates(shape, full_key, batch)
+        rows = batch if key is None else _without_duplicates(shape, full_key, batch)
         return [
             Group(columns, [_converted(shape.columns[name], same) for name in columns])
             for columns, same in _grouped(shape, full_key, rows).items()

@@ -2,7 +2,7 @@
 --
 -- $1 schema_name  text
 -- $2 table_name   text
--- -> columns
+-- -> columns; the primary key's first
 SELECT array_agg(attribute.attname::text ORDER BY part.place) AS columns
 FROM pg_catalog.pg_index AS index
 JOIN pg_catalog.pg_class AS relation ON relation.oid = index.indrelid
@@ -20,5 +20,5 @@ WHERE namespace.nspname = $1::text
   AND index.indexprs IS NULL
   -- not the columns of INCLUDE
   AND part.place <= index.indnkeyatts
-GROUP BY index.indexrelid
-ORDER BY index.indexrelid;
+GROUP BY index.indexrelid, index.indisprimary
+ORDER BY index.indisprimary DESC, index.indexrelid;

@@ -69,7 +69,7 @@ WITH written AS (
     SELECT $1::text, incoming."id", incoming."title"
     FROM unnest($2::int4[], $3::text[]) AS incoming ("id", "title")
     ON CONFLICT ("tenant_id", "id") DO UPDATE
-    SET "title" = excluded."title", deleted_at = NULL, written_at = now()
+    SET "title" = excluded."title", deleted_at = NULL, written_at = statement_timestamp()
     WHERE ROW(stored."title")::record *<> ROW(excluded."title")::record """
         """OR stored.deleted_at IS NOT NULL
     RETURNING (stored.xmax = 0) AS fresh
@@ -83,7 +83,7 @@ def test_a_table_of_keys_alone_is_only_unmarked() -> None:
     marked = upsert_statement(a_shape("id:integer"), ["id"], ["id"]).text
     plain = upsert_statement(a_shape("id:integer", framework=False), ["id"], ["id"]).text
 
-    assert "SET deleted_at = NULL, written_at = now()\n    WHERE stored.deleted_at" in marked
+    assert "SET deleted_at = NULL, written_at = statement_timestamp()\n    WHERE stored." in marked
     assert "DO NOTHING" in plain
 
 
