@@ -9,10 +9,10 @@ REPO   ?=
 ASKED  = $(if $(value REPO),--repo='$(subst ','\'',$(value REPO))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format schema lock clean
+.PHONY: help setup demo run test check format schema bench-engine bench-load lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-10s %s\n", "make " substr($$1,3), $$2}'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-18s %s\n", "make " substr($$1,3), $$2}'
 
 setup: $(VENV)/.ready ## the virtual environment .venv, from the lock file
 
@@ -44,6 +44,12 @@ format: setup ## let ruff format the code and sort imports
 
 schema: setup ## write sql/schema.sql anew from the migrations
 	@$(PY) -m tests.write_schema
+
+bench-engine: setup ## runs a second, the tick, idle cost, beside pgbench (OPTIONS="--rounds 5")
+	@$(PY) -m bench.engine $(OPTIONS)
+
+bench-load: setup ## rows a second through db.upsert, beside the bare SQL (OPTIONS="--rows 50000")
+	@$(PY) -m bench.load $(OPTIONS)
 
 lock: ## refresh requirements.lock from pyproject.toml (maintainers; needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev -o requirements.lock pyproject.toml
