@@ -109,7 +109,7 @@ def test_a_mistake_of_harvestd_shows_no_text_of_the_exception() -> None:
 
     assert "KeyError inside harvestd" in said[0]
     assert ".py:" not in said[0]
-    assert "commands.py:" in said[1]
+    assert "commands_looking.py:" in said[1]
     assert "canary-in-an-exception" not in said[0] + said[1]
 
 

@@ -145,7 +145,7 @@ async def test_a_trigger_without_a_tenant_asks_every_replica_for_a_forced_cycle(
         "SELECT forced_at > now() - interval '1 minute' AS asked FROM harvestd.installation",
     )
 
-    assert done.json == {"tenant_id": None, "due": [], "under_way": []}
+    assert done.json == {"tenant_id": None, "due": [], "under_way": [], "dry_run": False}
     assert rows[0]["asked"]
     assert "no replica is running" in done.err
 
@@ -194,7 +194,7 @@ async def test_a_reset_forgets_ledger_and_bookmarks_of_the_named_runs_only(
     commit, repository = await query(database_url, SEEN)
     kept = await query(database_url, "SELECT script FROM harvestd.bookmark")
 
-    assert done.json == {"tenant_id": "acme", "reset": ["git/commit"]}
+    assert done.json == {"tenant_id": "acme", "reset": ["git/commit"], "dry_run": False}
     assert (commit["empty"], commit["watermark"], commit["due"]) == (True, None, True)
     assert (commit["failures"], commit["not_before"], commit["fence"]) == (0, "-infinity", 3)
     assert commit["status"] == "WAITING"  # docs/states.md: never the status

@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from harvestd.cli.query import next_step_after
+from harvestd.database.pool import Database
+from harvestd.database.reading import read_as_reader
+from harvestd.database.roles import Roles
 from harvestd.errors import DatabaseError
+from harvestd.service.status import Status
 from tests.builders import a_tenant, query
 from tests.cli.shell import harvestd
 from tests.daemons import SIMPLE, cycle, running_app
+from tests.processes import wait_until
 
 TABLES = ("git.commit", "git.repository", "probe.event")
 
@@ -75,6 +80,30 @@ def test_the_hint_of_the_server_is_the_next_step_where_it_has_one() -> None:
     error.sqlstate = "42703"
 
     assert next_step_after(error, TABLES) == "Perhaps you meant commit.sha."
+
+
+async def test_a_query_that_takes_too_long_is_ended_on_the_server_too(
+    database: Database, database_url: str
+) -> None:
+    overview = await Status(database).overview()
+    assert overview is not None
+    connection = await database.connect("sql", statement_seconds=0.2)
+    try:
+        with pytest.raises(DatabaseError, match="took longer than") as caught:
+            await read_as_reader(
+                connection, Roles(overview.hex), "SELECT pg_sleep(600)", rows_max=1
+            )
+    finally:
+        await connection.close(timeout=2)
+
+    async def is_gone() -> bool:
+        left = (
+            "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND state = 'active'"
+        )
+        return len(await query(database_url, left)) <= 1  # this very question has the words too
+
+    await wait_until(is_gone, "the server ended it")
+    assert "narrow it" in next_step_after(caught.value, TABLES)
 
 
 async def test_an_empty_query_is_a_mistake_in_usage() -> None:

@@ -119,10 +119,12 @@ async def test_a_script_that_leaves_something_behind_has_failed(
 
 
 TIDY = """
-import asyncio, threading
+import asyncio, threading, time
 catch_up = False
 async def run(*_):
     await asyncio.to_thread(int)
+    # as asyncio's own for a child process that has just ended
+    threading.Thread(target=time.sleep, args=(0.02,), name="asyncio-waitpid-0").start()
     thread = threading.Thread(target=int)
     thread.start()
     thread.join()

@@ -170,7 +170,9 @@ def list_keys(tenant_id: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def unset_values(tenant_id: str, source: str, key: str | None, *, yes: bool, as_json: bool) -> int:
+def unset_values(
+    tenant_id: str, source: str, key: str | None, *, dry_run: bool, yes: bool, as_json: bool
+) -> int:
     """Remove one value or all of a data source; the exit code."""
 
     async def look(database: Database) -> list[str]:
@@ -188,13 +190,14 @@ def unset_values(tenant_id: str, source: str, key: str | None, *, yes: bool, as_
     async def act(database: Database) -> list[str]:
         return await Acts(database).unset_config(tenant_id, source, key)
 
-    with changing_database() as call:
+    with changing_database(only_look=dry_run) as call:
         present = call(look)
         disables = key is None or present == [key]
-        if disables:
+        if disables and not dry_run:
             question = f"This removes {', '.join(present)} and disables {source} for {tenant_id}."
             confirm(question, yes=yes, needed_elsewhere=False, what="config unset")
-        removed = call(act)
+        would_go = present if key is None else [key]
+        removed = would_go if dry_run else call(act)
     if as_json:
         print_json(
             {
@@ -202,10 +205,14 @@ def unset_values(tenant_id: str, source: str, key: str | None, *, yes: bool, as_
                 "data_source": source,
                 "removed": removed,
                 "disabled": disables,
+                "dry_run": dry_run,
             }
         )
     else:
-        note(f"removed: {', '.join(removed) or 'nothing'}")
+        note(f"{'would be ' if dry_run else ''}removed: {', '.join(removed) or 'nothing'}")
         if disables:
-            note(f"{source} is disabled for {tenant_id} from the next tick on; progress is kept")
+            what = "would be" if dry_run else "is"
+            note(
+                f"{source} {what} disabled for {tenant_id} from the next tick on; progress is kept"
+            )
     return 0

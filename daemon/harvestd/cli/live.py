@@ -13,7 +13,7 @@ from harvestd.cli.output import count, note
 from harvestd.execution.hands import Hand
 
 LINE_SECONDS = 1.0
-UNIT = {"git/commit": "commits"}
+UNIT = {"git/commit": "commits", "git/file_change": "commits"}
 """What a script counts, where its name says too little."""
 
 
@@ -54,9 +54,10 @@ class Watch:
         self._met: dict[str, dict[int, Hand]] = {}
 
     def look(self) -> dict[str, Seen]:
-        """How far each tenant is: the script that began last, the rows of all."""
-        for hand in self._hands():
-            self._met.setdefault(hand.claim.key.tenant_id, {})[id(hand)] = hand
+        """How far each tenant is: the script under way that began last, the rows of all."""
+        under_way = {id(hand): hand for hand in self._hands()}
+        for key, hand in under_way.items():
+            self._met.setdefault(hand.claim.key.tenant_id, {})[key] = hand
         return {
             tenant_id: Seen(
                 tenant_id,
@@ -66,7 +67,7 @@ class Watch:
                 sum(hand.count_rows() for hand in hands.values()),
             )
             for tenant_id, hands in self._met.items()
-            if (last := next(reversed(hands.values())))
+            if (last := max(reversed(hands.values()), key=lambda hand: id(hand) in under_way))
         }
 
 

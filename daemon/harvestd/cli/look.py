@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from harvestd import __version__
 from harvestd.cli import explain
 from harvestd.cli.configure import print_tenants
-from harvestd.cli.names import refuse_unknown_tenant
+from harvestd.cli.names import is_paused, refuse_unknown_tenant
 from harvestd.cli.output import (
     count,
     lasting,
@@ -18,7 +20,8 @@ from harvestd.cli.output import (
     print_told,
     span,
 )
-from harvestd.cli.reach import ask_database, command_settings
+from harvestd.cli.reach import Work, changing_database, command_settings
+from harvestd.cli.watching import check_watch, redraw
 from harvestd.database.pool import Database
 from harvestd.errors import HarvestdError
 from harvestd.runs.heartbeat import RENEWALS_PER_LEASE
@@ -27,10 +30,23 @@ from harvestd.service.status import KeySet, Overview, ReplicaSeen, RunSeen, Stat
 TENANTS_SHOWN = 20
 
 
-def show_status(tenant_id: str | None, *, as_json: bool) -> int:
-    """The installation, or a tenant; the exit code."""
+Call = Callable[[Work[Any]], Any]
+"""Asks the database; from `changing_database`."""
+
+
+def show_status(tenant_id: str | None, *, watch: float | None, as_json: bool) -> int:
+    """The installation, or a tenant; once, or again every ``watch`` seconds; the exit code."""
+    if watch is not None:
+        check_watch(watch, as_json=as_json)
+    with changing_database(only_look=True) as call:
+        if watch is not None:
+            return redraw(lambda: _show(call, tenant_id, as_json=False), watch)
+        return _show(call, tenant_id, as_json=as_json)
+
+
+def _show(call: Call, tenant_id: str | None, *, as_json: bool) -> int:
     if tenant_id is not None:
-        return _show_tenant(tenant_id, as_json=as_json)
+        return _show_tenant(call, tenant_id, as_json=as_json)
 
     async def ask(database: Database) -> tuple[Overview, list[ReplicaSeen], list[TenantSeen]]:
         status = Status(database)
@@ -43,7 +59,7 @@ def show_status(tenant_id: str | None, *, as_json: bool) -> int:
             )
         return overview, await status.replicas(), await status.tenants(TENANTS_SHOWN)
 
-    overview, replicas, tenants = ask_database(ask)
+    overview, replicas, tenants = call(ask)
     if as_json:
         print_json(
             {
@@ -77,6 +93,8 @@ def show_status(tenant_id: str | None, *, as_json: bool) -> int:
     if troubled := [one.id for one in tenants if one.failed or one.blocked]:
         print()
         print(f"why, and what to do: harvestd status {shlex.quote(troubled[0])}")
+    if overview.paused:
+        note(f"{count(overview.paused, 'tenant')} paused: nothing of them runs")
     if overview.tenants > len(tenants):
         note(f"{overview.tenants:,} tenants; harvestd tenant list shows more")
     return 0
@@ -103,27 +121,33 @@ def _freed_in(silent_seconds: float | None, lease: float) -> str:
     return " (gone; the next replica that runs takes its runs)"
 
 
-def _show_tenant(tenant_id: str, *, as_json: bool) -> int:
+def _show_tenant(call: Call, tenant_id: str, *, as_json: bool) -> int:
     async def ask(database: Database) -> tuple[bool, list[RunSeen], list[KeySet]]:
         status = Status(database)
         await refuse_unknown_tenant(status, tenant_id)
         return (
-            await status.is_paused(tenant_id),
+            await is_paused(status, tenant_id),
             await status.runs_of(tenant_id),
             await status.keys_set(tenant_id),
         )
 
-    paused, runs, keys = ask_database(ask)
+    paused, runs, keys = call(ask)
     if as_json:
         seen = [explain.as_json(run) for run in runs]
         print_json({"tenant_id": tenant_id, "paused": paused, "runs": seen})
         return 0
-    lease = command_settings().lease_seconds
     if paused:
-        note(f"tenant {tenant_id} is paused: nothing of it runs")
+        note(f"tenant {tenant_id} is paused: nothing of it runs until harvestd tenant resume")
     if not runs:
         note(_without_runs(tenant_id, sorted({key.data_source for key in keys})))
         return 0
+    print_runs(runs)
+    return 0
+
+
+def print_runs(runs: Sequence[RunSeen]) -> None:
+    """The table of a tenant's runs, and below it why each that does not go on does not."""
+    lease = command_settings().lease_seconds
     print_rows(
         ("script", "status", "covered", "behind", "rows", "started", "next"),
         [
@@ -144,7 +168,6 @@ def _show_tenant(tenant_id: str, *, as_json: bool) -> int:
         if (reason := explain.reason_of(run)) is not None:
             print()
             print_told(f"{run.data_source}/{run.script} {explain.word_of(run)}", reason)
-    return 0
 
 
 def _without_runs(tenant_id: str, sources: list[str]) -> str:

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harvestd.catalog.snapshot import EMPTY, reload
-from harvestd.cli.output import count, print_json, say_error
+from harvestd.cli.output import count, note, print_json, say_error
 from harvestd.cli.reach import command_settings, reached
-from harvestd.database.migrations import migrate
+from harvestd.database.migrations import load_migrations, look, migrate
 from harvestd.database.pool import Database
-from harvestd.database.roles import ensure_roles
+from harvestd.database.roles import Roles, ensure_roles
 from harvestd.errors import HarvestdError, Unreachable
-from harvestd.loading.schemas import apply_source_schema
+from harvestd.loading.schemas import apply_source_schema, schema_is_current
 from harvestd.observing.logs import configure
+from harvestd.service.status import Status
 from harvestd.settings import Settings
 
 
@@ -28,12 +29,16 @@ class Migrated:
     refused: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What a person should read: of an adoption, the lines for schema.prisma."""
+    dry_run: bool = False
+    """Whether it would be done, and was not."""
 
 
-def migrate_database(*, as_json: bool) -> int:
+def migrate_database(*, dry_run: bool, as_json: bool) -> int:
     """Migrate, also what is only done when asked for; the exit code."""
     settings = command_settings()
     configure(settings)
+    if dry_run:
+        return _foresee(settings, as_json=as_json)
     done = Migrated()
 
     def report(line: str) -> None:
@@ -52,6 +57,49 @@ def migrate_database(*, as_json: bool) -> int:
     else:
         print("the database is up to date")
     return 1 if done.refused else 0
+
+
+def _foresee(settings: Settings, *, as_json: bool) -> int:
+    """Say what migrating would do; the exit code."""
+    with reached(settings, own=False, makes=False) as at:
+        foreseen, adopted = asyncio.run(_look(settings, at.url))
+    if adopted:
+        foreseen.notes.append(f"would take over {', '.join(adopted)}; rows and progress are kept")
+    if as_json:
+        print_json(foreseen)
+        return 0
+    for name in foreseen.migrations:
+        print(f"would apply {name}")
+    for line in foreseen.notes:
+        print(line)
+    for source in foreseen.schemas:
+        print(f"would apply {source}/schema.sql")
+    if not foreseen.migrations and not foreseen.schemas:
+        print("the database is up to date")
+    note("nothing was changed (--dry-run)")
+    return 0
+
+
+async def _look(settings: Settings, url: str) -> tuple[Migrated, tuple[str, ...]]:
+    database = Database(url)
+    catalog = await asyncio.to_thread(reload, EMPTY, settings.plugin_dirs)
+    foreseen = Migrated(dry_run=True)
+    try:
+        async with database.line("migrate").connection() as connection:
+            missing, adopted = await look(connection, load_migrations(), explicit=True)
+            foreseen.migrations += [migration.name for migration in missing]
+            overview = None if missing else await Status(database).overview()
+            for source in catalog.sources.values():
+                if source.schema_hash is not None and not (
+                    overview is not None
+                    and await schema_is_current(
+                        connection, Roles(overview.hex), source.name, source.schema_hash
+                    )
+                ):
+                    foreseen.schemas.append(source.name)
+    finally:
+        await database.close()
+    return foreseen, adopted
 
 
 async def _migrate(

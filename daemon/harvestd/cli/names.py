@@ -14,9 +14,15 @@ NAME_CHARS_MAX = 200
 
 async def refuse_unknown_tenant(status: Status, tenant_id: str) -> None:
     """Raise Unknown, with the nearest id, for a tenant that is not there."""
-    if not await status.knows_tenant(tenant_id):
+    if await status.tenant(tenant_id) is None:
         there = await status.tenant_ids_like(tenant_id)
         raise unknown("tenant", tenant_id, there, add=f"harvestd tenant add {tenant_id}")
+
+
+async def is_paused(status: Status, tenant_id: str) -> bool:
+    """Whether somebody paused that tenant."""
+    tenant = await status.tenant(tenant_id)
+    return tenant is not None and tenant.paused
 
 
 async def runs_chosen(
@@ -45,6 +51,18 @@ async def runs_chosen(
             next_step="harvestd config list, then harvestd run",
         )
     return runs
+
+
+async def refuse_unknown_names(status: Status, source: str | None, script: str | None) -> None:
+    """Raise Unknown for a data source or a script of which no tenant has a run."""
+    names = await status.run_names() if source or script else []
+    if source is not None:
+        sources = {name.source for name in names}
+        if source not in sources:
+            raise unknown("data source", source, sources)
+        names = [name for name in names if name.source == source]
+    if script is not None and script not in {name.script for name in names}:
+        raise unknown("script", script, {name.script for name in names}, of=source)
 
 
 def unknown(

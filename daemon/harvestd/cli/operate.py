@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from harvestd.cli.names import runs_chosen
+from harvestd.cli.names import is_paused, runs_chosen
 from harvestd.cli.output import UsageError, confirm, count, note, print_json
-from harvestd.cli.reach import change_database, changing_database
+from harvestd.cli.reach import changing_database
 from harvestd.database.pool import Database
 from harvestd.service.acts import Acts, Chosen
 from harvestd.service.status import RunSeen, Status
+from harvestd.terms import ScriptName
 
 
 def trigger_runs(
-    tenant_id: str | None, source: str | None, script: str | None, *, as_json: bool
+    tenant_id: str | None, source: str | None, script: str | None, *, dry_run: bool, as_json: bool
 ) -> int:
     """Run now; the exit code."""
     if tenant_id is None and (source or script):
@@ -25,23 +26,27 @@ def trigger_runs(
         status, acts = Status(database), Acts(database)
         chosen: list[Chosen] = []
         paused = False
-        if tenant_id is None:
-            await acts.trigger_all()
-        else:
-            await runs_chosen(status, tenant_id, source, script)
-            chosen = await acts.trigger(tenant_id, source, script)
-            paused = await status.is_paused(tenant_id)
+        if tenant_id is not None:
+            runs = await runs_chosen(status, tenant_id, source, script)
+            chosen = [_chosen(run) for run in runs if not run.retired]
+            paused = await is_paused(status, tenant_id)
+        if not dry_run:
+            if tenant_id is None:
+                await acts.trigger_all()
+            else:
+                chosen = await acts.trigger(tenant_id, source, script)
         return chosen, paused, bool(await status.replicas())
 
-    chosen, paused, alive = change_database(act)
+    with changing_database(only_look=dry_run) as call:
+        chosen, paused, alive = call(act)
     due = [str(one.name) for one in chosen if not one.held]
     under_way = [str(one.name) for one in chosen if one.held]
     if as_json:
-        print_json({"tenant_id": tenant_id, "due": due, "under_way": under_way})
+        print_json({"tenant_id": tenant_id, "due": due, "under_way": under_way, "dry_run": dry_run})
     elif tenant_id is None:
-        note("a cycle over every run was asked for")
+        note(f"a cycle over every run {'would be' if dry_run else 'was'} asked for")
     else:
-        note(f"due now: {', '.join(due) or 'none'}")
+        note(f"{'would be due' if dry_run else 'due'} now: {', '.join(due) or 'none'}")
         if under_way:
             note(f"under way already: {', '.join(under_way)}")
     if paused:
@@ -52,7 +57,13 @@ def trigger_runs(
 
 
 def reset_runs(
-    tenant_id: str, source: str | None, script: str | None, *, yes: bool, as_json: bool
+    tenant_id: str,
+    source: str | None,
+    script: str | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> int:
     """Forget progress; the exit code."""
 
@@ -62,19 +73,28 @@ def reset_runs(
     async def act(database: Database) -> list[Chosen]:
         return await Acts(database).reset(tenant_id, source, script)
 
-    with changing_database() as call:
+    with changing_database(only_look=dry_run) as call:
         runs: list[RunSeen] = call(look)
         names = ", ".join(f"{run.data_source}/{run.script}" for run in runs)
         question = (
             f"This forgets how far {count(len(runs), 'run')} of {tenant_id} came ({names}): "
             "everything is read again. Loaded rows stay."
         )
-        confirm(question, yes=yes, needed_elsewhere=True, what="reset")
-        reset: list[Chosen] = call(act)
+        if dry_run:
+            reset = [_chosen(run) for run in runs]
+        else:
+            confirm(question, yes=yes, needed_elsewhere=True, what="reset")
+            reset = call(act)
     if as_json:
-        print_json({"tenant_id": tenant_id, "reset": [str(one.name) for one in reset]})
+        names_reset = [str(one.name) for one in reset]
+        print_json({"tenant_id": tenant_id, "reset": names_reset, "dry_run": dry_run})
         return 0
-    note(f"reset: {', '.join(str(one.name) for one in reset)}")
+    note(f"{'would be ' if dry_run else ''}reset: {', '.join(str(one.name) for one in reset)}")
     if held := [str(one.name) for one in reset if one.held]:
         note(f"under way, will be given up and begun again: {', '.join(held)}")
     return 0
+
+
+def _chosen(run: RunSeen) -> Chosen:
+    """A run as it is, for what would be done to it."""
+    return Chosen(ScriptName(run.data_source, run.script), run.held_by is not None)

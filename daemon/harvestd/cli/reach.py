@@ -48,23 +48,24 @@ def ask_database(ask: Work[T]) -> T:
     Raises: HarvestdError when there is no database yet; SchemaTooOld, SchemaTooNew;
     Unreachable, EmbeddedError; whatever ``ask`` raises.
     """
-    settings = _quiet()
-    with reached(settings, own=False, makes=False) as at:
-        return asyncio.run(_prepared(at.url, _see_schema, ask))
+    with changing_database(only_look=True) as call:
+        answer: T = call(ask)
+        return answer
 
 
 @contextmanager
-def changing_database() -> Iterator[Callable[[Work[Any]], Any]]:
+def changing_database(*, only_look: bool = False) -> Iterator[Callable[[Work[Any]], Any]]:
     """What calls its argument with a database that is migrated first where that is admitted.
 
     Several calls in one block share an embedded server that was started for them, and may ask
-    a person in between.
+    a person in between.  ``only_look`` (--dry-run, --watch): it is neither made nor migrated.
 
-    Raises: SchemaTooOld, SchemaTooNew, Unreachable, EmbeddedError.
+    Raises: SchemaTooOld, SchemaTooNew, Unreachable, EmbeddedError, HarvestdError.
     """
     settings = _quiet()
-    with reached(settings, own=False) as at:
-        yield lambda act: asyncio.run(_prepared(at.url, _migrate, act))
+    prepare = _see_schema if only_look else _migrate
+    with reached(settings, own=False, makes=not only_look) as at:
+        yield lambda act: asyncio.run(_prepared(at.url, prepare, act))
 
 
 def change_database(act: Work[T]) -> T:

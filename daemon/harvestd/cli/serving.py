@@ -82,25 +82,30 @@ async def _run_once(settings: Settings, at: Reached, *, as_json: bool) -> int:
     await make_ready(settings, at)
     app = App(settings, at.url)
 
-    async def work() -> tuple[list[RunReported], tuple[Problem, ...], Mapping[str, str]]:
+    async def work() -> tuple[list[RunReported], list[str]]:
         began = await forced_cycle(app)
         database = Database(at.url)
         try:
-            report = await Status(database).once_report(began)
+            status = Status(database)
+            return await status.once_report(began), await status.paused_tenants()
         finally:
             await database.close()
-        return report, app.cycle.catalog.problems, app.cycle.unusable
 
     done = await beside_app(app, work)
     if done is None:
         note("harvestd: interrupted; runs under way were given back with what they had loaded")
         return INTERRUPTED
-    report, problems, unusable = done
+    report, paused = done
     if as_json:
         print_json([explain.as_json(run) for run in report])
     else:
         print_report(report)
-    refused = name_refused(problems, unusable)
+    refused = name_refused(app.cycle.catalog.problems, app.cycle.unusable)
+    if paused:
+        names = ", ".join(paused[:TROUBLES_TOLD_MAX]) + (
+            " ..." if len(paused) > TROUBLES_TOLD_MAX else ""
+        )
+        note(f"paused, so that nothing of them ran (harvestd tenant resume): {names}")
     if not report and not refused:
         note("no runs: no tenant has a configuration for a known data source")
     return 1 if name_troubles(report) or refused else 0

@@ -174,7 +174,7 @@ async def _migrate(
     report: Callable[[str], None],
 ) -> tuple[str, ...]:
     async with _locked(connection):  # so that no other replica is half-way while we look
-        missing, adopted = await _look(connection, known, explicit=explicit)
+        missing, adopted = await look(connection, known, explicit=explicit)
     applied = [
         migration.name for migration in missing if await _apply(connection, migration, report)
     ]
@@ -183,10 +183,10 @@ async def _migrate(
     return tuple(applied)
 
 
-async def _look(
+async def look(
     connection: asyncpg.Connection[Any], known: Sequence[Migration], *, explicit: bool
 ) -> tuple[tuple[Migration, ...], tuple[str, ...]]:
-    """What is to be applied, and the application's tables to be taken over by it."""
+    """What is to be applied, and the application's tables to be taken over by it; only reads."""
     seen = await _see(connection)
     refuse_old_server(seen["version_num"])
     recorded = await _recorded(connection, seen)

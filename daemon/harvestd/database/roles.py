@@ -117,6 +117,11 @@ async def ensure_roles(connection: asyncpg.Connection[Any]) -> Roles:
     return Roles(seen["hex"])
 
 
+async def missing_rights(connection: asyncpg.Connection[Any]) -> list[str]:
+    """What `ensure_roles` would make; empty when all is there."""
+    return list((await _see(connection))["missing"])
+
+
 async def ensure_seat(
     connection: asyncpg.Connection[Any], roles: Roles, seat_no: int, verifier: str
 ) -> None:

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
 from harvestd.database.pool import LOST, translate
 from harvestd.errors import LeaseLost, RunError, WindowRefused, WriteRefused
-from harvestd.loading.seats import Binding, Seat, Seats
+from harvestd.loading.seats import Binding, Seat
+
+
+class SeatGiver(Protocol):
+    """Whoever gives a run its seat: the replica's `Seats`, or a trial's one session."""
+
+    def bound(self, binding: Binding) -> AbstractAsyncContextManager[Seat]:
+        """A seat bound to ``binding`` until the block ends."""
+        ...
+
+    async def take_away(self, seat: Seat, *, reason: str) -> None:
+        """End a seat that somebody goes on holding."""
+        ...
 
 
 class Transaction:
@@ -36,7 +48,7 @@ _current: ContextVar[Transaction | None] = ContextVar("harvestd_transaction", de
 class Fenced:
     """The connection of one run for one window.  It refuses everything once it has ended."""
 
-    def __init__(self, seats: Seats, binding: Binding) -> None:
+    def __init__(self, seats: SeatGiver, binding: Binding) -> None:
         self._seats = seats
         self._binding = binding
         self._turn = asyncio.Lock()

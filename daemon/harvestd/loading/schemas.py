@@ -100,6 +100,13 @@ async def apply_source_schema(
         raise translate(error) from None
 
 
+async def schema_is_current(
+    connection: asyncpg.Connection[Any], roles: Roles, source: str, schema_hash: str
+) -> bool:
+    """Whether this content was applied and finished, for these roles; writes nothing."""
+    return await _is_applied(connection, roles, source, f"{schema_hash} {FINISHING}")
+
+
 async def _is_applied(
     connection: asyncpg.Connection[Any], roles: Roles, source: str, schema_hash: str
 ) -> bool:

@@ -6,15 +6,18 @@ Each act is one transaction, and replicas that live learn of it with their next 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, NamedTuple
 from uuid import uuid4
 
+from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
 from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError, HarvestdError
 from harvestd.runs.heartbeat import Heartbeat
-from harvestd.terms import ScriptName
+from harvestd.terms import ScriptName, Window
 
 NOT_NULL = "23502"
 LOCK_NOT_AVAILABLE = "55P03"
@@ -32,6 +35,42 @@ class Chosen:
     retired: bool = False
 
 
+class RunsChosen(NamedTuple):
+    """Which runs are meant; None: all."""
+
+    tenant_id: str | None
+    source: str | None
+    script: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfilled:
+    """Runs of one script whose ledger changed; ``held`` of them were under way."""
+
+    name: ScriptName
+    runs: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rereading:
+    """What a backfill reads again of the runs of one script, of one tenant or of all.
+
+    ``seconds`` is source time, of all ``runs`` together; ``windows`` None: no plugin here says
+    how wide they are.  ``before_origin`` are runs whose source time now begins earlier.
+    """
+
+    data_source: str
+    script: str
+    runs: int
+    tenants: int
+    held: int
+    before_origin: int
+    rewound: int
+    seconds: float
+    windows: int | None
+
+
 class Acts:
     """The acts, on a connection of their own.  Each raises: Unreachable, DatabaseError."""
 
@@ -45,6 +84,12 @@ class Acts:
         self._trigger_runs = known["trigger_runs"]
         self._reset_runs = known["reset_runs"]
         self._drop_bookmarks = known["drop_bookmarks"]
+        self._preview_backfill = known["preview_backfill"]
+        self._backfill_runs = known["backfill_runs"]
+        self._set_tenant = known["set_tenant"]
+        self._pause_tenant = known["pause_tenant"]
+        self._resume_tenant = known["resume_tenant"]
+        self._take_back_runs = known["take_back_runs"]
 
     async def add_tenant(self, tenant_id: str, name: str) -> bool:
         """Add a tenant; False when it was there, which is left as it is.
@@ -82,7 +127,7 @@ class Acts:
         """These runs of a tenant are due now; those that are held go on undisturbed."""
         rows = await self._line.fetch(self._trigger_runs, tenant_id, source, script)
         await self._wake()
-        return [Chosen(ScriptName(row["data_source"], row["script"]), row["held"]) for row in rows]
+        return [_chosen(row) for row in rows]
 
     async def reset(self, tenant_id: str, source: str | None, script: str | None) -> list[Chosen]:
         """Forget the progress of these runs: ledger and bookmarks; loaded rows stay.
@@ -95,13 +140,7 @@ class Acts:
                 rows = await connection.fetch(self._reset_runs.text, *chosen)
                 await connection.fetch(self._drop_bookmarks.text, *chosen)
         except DatabaseError as error:
-            if error.sqlstate != LOCK_NOT_AVAILABLE:
-                raise
-            raise HarvestdError(
-                "nothing was reset: a run is in the middle of a long transaction",
-                why="its script writes, and the reset waited 10 s for it",
-                next_step="run the same command again in a moment",
-            ) from None
+            raise _explained(error, "nothing was reset") from None
         await self._wake()
         names = (ScriptName(row["data_source"], row["script"]) for row in rows)
         reset = [
@@ -109,8 +148,92 @@ class Acts:
         ]
         return sorted(reset, key=lambda one: one.name)
 
+    async def preview_backfill(
+        self, chosen: RunsChosen, window: Window, scripts: Iterable[Script]
+    ) -> list[Rereading]:
+        """What `backfill` would have read again, by script; changes nothing."""
+        known = list(scripts)
+        rows = await self._line.fetch(
+            self._preview_backfill,
+            *chosen,
+            window.start,
+            window.end,
+            [script.name.source for script in known],
+            [script.name.script for script in known],
+            [script.width if script.catch_up else None for script in known],
+        )
+        return [Rereading(**row) for row in rows]
+
+    async def backfill(self, chosen: RunsChosen, window: Window) -> list[Backfilled]:
+        """Take ``window`` out of the ledgers of the runs that are ``chosen``, which are due now.
+
+        Raises: HarvestdError, when a script holds its run in one transaction for too long.
+        """
+        try:
+            rows = await self._line.fetch(self._backfill_runs, *chosen, window.start, window.end)
+        except DatabaseError as error:
+            raise _explained(error, "nothing was changed") from None
+        await self._wake()
+        return [
+            Backfilled(ScriptName(row["data_source"], row["script"]), row["runs"], row["held"])
+            for row in rows
+        ]
+
+    async def set_tenant(
+        self, tenant_id: str, *, name: str | None, sets_limit: bool, runs_max: int | None
+    ) -> tuple[str, int | None]:
+        """Change a tenant's name (None: leave it) and limit; both as they are now.
+
+        ``runs_max`` None: as the setting says; it counts with ``sets_limit`` only.
+        """
+        row = await self._line.fetchrow(self._set_tenant, tenant_id, name, sets_limit, runs_max)
+        if row is None:
+            raise HarvestdError(f"the tenant {tenant_id!r} is gone")
+        return row["name"], row["runs_max"]
+
+    async def pause(self, tenant_id: str) -> list[Chosen]:
+        """Start nothing of a tenant any more, and take back what is under way: those runs.
+
+        Raises: HarvestdError, when it is paused but a script holds its run in one transaction.
+        """
+        await self._line.fetch(self._pause_tenant, tenant_id)
+        # Only now: a turn that is read from here on finds the tenant paused, and one that was
+        # read before finds other fences.
+        try:
+            rows = await self._line.fetch(self._take_back_runs, tenant_id)
+        except DatabaseError as error:
+            raise _explained(
+                error, f"{tenant_id} is paused, but what is under way was not taken back"
+            ) from None
+        await self._wake()
+        return sorted((_chosen(row) for row in rows if row["held"]), key=lambda one: one.name)
+
+    async def resume(self, tenant_id: str) -> list[Chosen]:
+        """Let a paused tenant's runs go on, due at once; none where it was not paused."""
+        try:
+            rows = await self._line.fetch(self._resume_tenant, tenant_id)
+        except DatabaseError as error:
+            raise _explained(error, f"{tenant_id} is still paused") from None
+        await self._wake()
+        return sorted(map(_chosen, rows), key=lambda one: one.name)
+
     async def _wake(self) -> None:
         await self._line.fetch(self._force_cycle, False)
+
+
+def _chosen(row: Any) -> Chosen:
+    return Chosen(ScriptName(row["data_source"], row["script"]), row["held"])
+
+
+def _explained(error: DatabaseError, what: str) -> HarvestdError:
+    """The error for an act that waited in vain for a run's row; others as they are."""
+    if error.sqlstate != LOCK_NOT_AVAILABLE:
+        return error
+    return HarvestdError(
+        f"{what}: a run is in the middle of a long transaction",
+        why="its script writes, and this waited 10 s for it",
+        next_step="run the same command again in a moment",
+    )
 
 
 async def take_over_embedded(database: Database, *, lease: timedelta, tick: timedelta) -> int:

@@ -11,6 +11,8 @@ from datetime import datetime
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
 from harvestd.database.statements import load_statements
+from harvestd.tenants.config import Env, envs_of
+from harvestd.terms import ScriptName
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,16 @@ class TenantSeen:
     failed: int
     blocked: int
     lag_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantKept:
+    """What is kept of a tenant; ``runs_max`` None: as the setting says."""
+
+    id: str
+    name: str
+    paused: bool
+    runs_max: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,46 @@ class KeySet:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptSeen:
+    """One attempt that the history kept; ``covered_*`` is what it added at its end."""
+
+    data_source: str
+    script: str
+    outcome: str
+    started_at: datetime
+    seconds: float
+    windows: int
+    rows_written: int
+    reason: str | None
+    error: str | None
+    covered_from: datetime | None
+    covered_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class GapSeen:
+    """Source time of a run that is not covered; ``live``: up to now, otherwise a hole behind."""
+
+    tenant_id: str
+    data_source: str
+    script: str
+    from_at: datetime
+    to_at: datetime
+    seconds: float
+    live: bool
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The biggest gaps, and how many of both kinds there are in all."""
+
+    gaps: list[GapSeen]
+    holes: int
+    live_gaps: int
+
+
 class Status:
     """The questions, on a connection of their own.  Each raises: Unreachable, DatabaseError."""
 
@@ -150,6 +202,12 @@ class Status:
         self._list_tenant_ids_like = known["list_tenant_ids_like"]
         self._read_once_report = known["read_once_report"]
         self._sum_rows_written = known["sum_rows_written"]
+        self._list_attempts_of = known["list_attempts_of"]
+        self._list_gaps = known["list_gaps"]
+        self._list_run_names = known["list_run_names"]
+        self._list_paused_tenants = known["list_paused_tenants"]
+        self._tell_time = known["tell_time"]
+        self._read_env_of = known["read_env_of"]
 
     async def overview(self) -> Overview | None:
         """Everything in numbers; None before the first start made its roles."""
@@ -169,14 +227,10 @@ class Status:
             seen.append(TenantSeen(**fields, lag_seconds=lag.total_seconds() if lag else None))
         return seen
 
-    async def knows_tenant(self, tenant_id: str) -> bool:
-        """Whether there is a tenant of that id."""
-        return await self._line.fetchrow(self._find_tenant, tenant_id) is not None
-
-    async def is_paused(self, tenant_id: str) -> bool:
-        """Whether somebody paused that tenant."""
+    async def tenant(self, tenant_id: str) -> TenantKept | None:
+        """The tenant of that id, if there is one."""
         row = await self._line.fetchrow(self._find_tenant, tenant_id)
-        return row is not None and bool(row["paused"])
+        return None if row is None else TenantKept(**row)
 
     async def tenant_ids_like(self, tenant_id: str) -> list[str]:
         """Up to 1000 ids of about that length, to find the one that was meant."""
@@ -186,6 +240,43 @@ class Status:
     async def runs_of(self, tenant_id: str) -> list[RunSeen]:
         """Every run of a tenant by data source and script, the retired ones too."""
         return [RunSeen(**row) for row in await self._line.fetch(self._list_runs_of, tenant_id)]
+
+    async def attempts_of(
+        self, tenant_id: str, source: str | None, script: str | None, *, limit: int
+    ) -> list[AttemptSeen]:
+        """What the history kept of a tenant's attempts, the newest first, at most ``limit``."""
+        rows = await self._line.fetch(self._list_attempts_of, tenant_id, source, script, limit)
+        return [AttemptSeen(**row) for row in rows]
+
+    async def gaps(self, tenant_id: str | None, *, limit: int) -> Gaps:
+        """Source time that is not covered, of a tenant or (None) of all, the biggest first."""
+        found, holes, live_gaps = [], 0, 0
+        for row in await self._line.fetch(self._list_gaps, tenant_id, limit):
+            fields = dict(row)
+            holes, live_gaps = fields.pop("holes"), fields.pop("live_gaps")
+            found.append(GapSeen(**fields))
+        return Gaps(found, holes, live_gaps)
+
+    async def run_names(self) -> list[ScriptName]:
+        """Which scripts have runs, of any tenant."""
+        rows = await self._line.fetch(self._list_run_names)
+        return [ScriptName(row["data_source"], row["script"]) for row in rows]
+
+    async def paused_tenants(self) -> list[str]:
+        """At most 1000 tenants of whom nothing runs, because somebody said so."""
+        return [row["id"] for row in await self._line.fetch(self._list_paused_tenants)]
+
+    async def now(self) -> datetime:
+        """The clock that windows and leases go by."""
+        now: datetime = await self._line.fetchval(self._tell_time)
+        return now
+
+    async def env_of(self, tenant_id: str, source: str) -> Env:
+        """The configuration of a tenant's data source: the only answer here that holds secrets."""
+        rows = await self._line.fetch(self._read_env_of, tenant_id, source)
+        stored = [(row["data_source"], row["key"], row["value"]) for row in rows]
+        empty = Env({}, tenant_id=tenant_id, source=source)
+        return envs_of(tenant_id, stored).get(source, empty)
 
     async def keys_set(self, tenant_id: str | None) -> list[KeySet]:
         """Which configuration keys have a value, of a tenant or (None) of all."""

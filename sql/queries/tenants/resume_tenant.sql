@@ -1,0 +1,21 @@
+-- resume_tenant: a paused tenant's runs are due at once; one that is not paused is left alone.
+--
+-- $1 tenant_id  text
+-- -> data_source, script, held, of each of its runs
+--
+-- not_before stays: a rate limit of the upstream knows no pause.
+WITH resumed AS (
+    UPDATE public.tenant AS tenant
+    SET paused_at = NULL
+    WHERE tenant.id = $1::text
+      AND tenant.paused_at IS NOT NULL
+    RETURNING tenant.id
+)
+UPDATE public.data_source_run AS run
+SET due_at = least(run.due_at, now())
+FROM resumed
+WHERE run.tenant_id = resumed.id
+  AND run.retired_at IS NULL
+RETURNING run.data_source,
+          run.script,
+          run.replica_id IS NOT NULL AS held;
