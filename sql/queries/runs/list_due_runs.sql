@@ -4,13 +4,13 @@
 -- $2 forced_at   timestamptz   every run that last started before it is due
 -- -> tenant_id, run_no, fence, due_at
 --
--- due_at: Python orders no infinity.
+-- due_at: Python knows neither infinity nor every year, and one such row would end the list.
 -- One scan, no index: nothing that changes is indexed, so that updates stay HOT, and
 -- 500,000 rows take 0.06 to 0.16 s (research: perf 2).
 SELECT run.tenant_id,
        run.run_no,
        run.fence,
-       CASE WHEN isfinite(run.due_at) THEN run.due_at ELSE 'epoch' END AS due_at
+       least(greatest(run.due_at, 'epoch'), '9999-12-29 00:00:00+00') AS due_at
 FROM public.data_source_run AS run
 WHERE run.retired_at IS NULL
   -- made by another program, and not adopted yet (count_held_up finds it)
