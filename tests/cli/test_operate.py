@@ -116,9 +116,7 @@ async def test_dates_of_another_program_that_python_does_not_know_are_shown_as_n
         "UPDATE data_source_run SET fence = 1, started_at = '200000-01-01',"
         " not_before = '4000-01-01 BC', due_at = '200000-01-01'",
     )
-    await query(
-        database_url, "UPDATE tenant_data_source_config SET updated_at = '200000-01-01'"
-    )
+    await query(database_url, "UPDATE tenant_data_source_config SET updated_at = '200000-01-01'")
     for words in (("status",), ("status", "acme"), ("config", "list", "acme")):
         done = await harvestd(*words, url=database_url)
         assert done.code == 0, done.err

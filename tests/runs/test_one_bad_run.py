@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from harvestd.database import step as steps
@@ -75,6 +76,56 @@ async def test_an_ending_that_the_database_refuses_costs_no_other_its_record(
 
     assert (recorded[0], recorded[2]) == (True, True)
     assert isinstance(recorded[1], DatabaseError)
+
+
+REFUSES_ACME = """
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON data_source_run
+        FOR EACH ROW WHEN (NEW.tenant_id = 'acme') EXECUTE FUNCTION public.refuse();
+"""
+
+
+async def test_a_row_that_the_application_lets_nobody_change_costs_no_other_its_claim(
+    database: Database, database_url: str
+) -> None:
+    claims = await a_claimer(database)
+    listed = [await a_run(database_url, f"{one}/probe/main") for one in ("acme", "globex", "hooli")]
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(REFUSES_ACME)
+    await connection.close()
+
+    asked = (claims.claim(one) for one in listed)
+    refused, *others = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert isinstance(refused, DatabaseError)
+    assert all(isinstance(other, Claim) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("covered", "read"),
+    [
+        ("{[2024-01-01Z,2024-01-01Z],[2024-02-01Z,2024-03-01Z)}", [(2, 3)]),
+        ("{[2024-01-01Z,2024-02-01Z),(2024-02-01Z,2024-03-01Z]}", [(1, 3)]),
+    ],
+)
+async def test_a_ledger_written_by_another_program_costs_no_other_its_claim(
+    covered: str, read: list[tuple[int, int]], database: Database, database_url: str
+) -> None:
+    claims = await a_claimer(database)
+    listed = [await a_run(database_url, f"{one}/probe/main") for one in ("acme", "globex")]
+    await query(
+        database_url,
+        "UPDATE data_source_run SET covered = $1::text::tstzmultirange,"
+        " last_fetched_data_date = '2024-03-01Z' WHERE tenant_id = 'acme'",
+        covered,
+    )
+
+    odd, other = await asyncio.gather(*(claims.claim(one) for one in listed))
+
+    assert isinstance(odd, Claim)
+    assert isinstance(other, Claim)
+    assert [(piece.start.month, piece.end.month) for piece in odd.ledger.covered] == read
 
 
 WRONG = {

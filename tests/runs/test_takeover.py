@@ -174,6 +174,24 @@ async def test_each_planted_mutant_is_caught(
     assert await scenario(database, database_url, mutant(*fault)) != []  # type: ignore[misc]
 
 
+async def test_a_counter_at_its_end_keeps_no_other_run_of_the_dead_from_being_freed(
+    database: Database, database_url: str
+) -> None:
+    dead, living = await a_replica(database), await a_replica(database)
+    claims = Claims(database, dead.replica_id)
+    for tenant_id in ("acme", "globex"):
+        claimed = await claims.claim(await a_run(database_url, f"{tenant_id}/probe/main"))
+        assert isinstance(claimed, Claim)
+    await query(
+        database_url,
+        "UPDATE data_source_run SET failures = 2147483647, deaths = 2147483647"
+        " WHERE tenant_id = 'acme'",
+    )
+    await silence(database_url, dead.replica_id)
+
+    assert len((await living.reap()).freed) == 2
+
+
 async def test_a_reaper_ends_the_backends_of_the_dead_and_of_nobody_else(
     database: Database, database_url: str
 ) -> None:

@@ -80,8 +80,18 @@ def multirange(windows: Iterable[Window]) -> str:
 
 
 def windows_of(covered: Iterable[Any]) -> tuple[Window, ...]:
-    """Windows of a tstzmultirange as the driver hands it out."""
-    return tuple(Window(span.lower, span.upper) for span in covered)
+    """Windows of a tstzmultirange as the driver hands it out.
+
+    Another program's pieces may end where the next begins, or be one moment: half-open, the
+    former are one window and the latter none.
+    """
+    found: list[Window] = []
+    for span in covered:
+        if found and found[-1].end == span.lower:
+            found[-1] = Window(found[-1].start, span.upper)
+        elif span.lower < span.upper:
+            found.append(Window(span.lower, span.upper))
+    return tuple(found)
 
 
 class Claims:
@@ -120,9 +130,17 @@ class Claims:
         Raises: Unreachable; the claim may then have been taken, and `give_back_strays` lets it go.
         """
         await step("claim")
+        asked = (listed, plugin_hash)
         self._claiming_now.add(listed.run_no)
         try:
-            return await self._claiming.ask((listed, plugin_hash))
+            return await self._claiming.ask(asked)
+        except Unreachable:
+            raise
+        except DatabaseError:
+            # Perhaps for another's row in the same batch, such as one that a trigger of the
+            # application refuses.
+            [answer] = await self._claim_batch([asked])
+            return answer
         finally:
             # A claim given at this moment reaches its hand before anybody else gets to look.
             self._claiming_now.discard(listed.run_no)
