@@ -97,6 +97,27 @@ async def test_new_plugin_content_ends_the_backoff_also_after_a_restart(
     assert mended["word"] == "COMPLETED"
 
 
+async def test_new_plugins_are_enrolled_although_the_cycle_that_found_them_failed(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
+        await app.feeder.idle()
+        write_plugins(tmp_path / "plugins", {"probe/other.py": SIMPLE})
+        await query(database_url, "ALTER TABLE tenant_data_source_config RENAME TO away")
+        app.wanted.ask("the test", forced=False)
+
+        async def failed() -> bool:
+            return "cycle" in app.health.problems
+
+        await wait_until(failed, "a cycle that fails")
+        await query(database_url, "ALTER TABLE away RENAME TO tenant_data_source_config")
+        await cycle(app, forced=False)
+        rows = await runs(database_url)
+
+    assert set(rows) == {MAIN, "acme/probe/other"}
+
+
 async def test_a_configuration_changed_while_the_daemon_was_down_ends_the_wait(
     database_url: str, tmp_path: Path
 ) -> None:

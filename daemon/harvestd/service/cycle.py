@@ -50,6 +50,8 @@ class Cycle:
     unusable: Mapping[str, str] = field(default_factory=dict)
     """Data sources whose schema.sql was refused, and why."""
     compared_at: float | None = None
+    applied_version: str = ""
+    """Of the catalog that the run rows were last compared with."""
     forced_at: datetime = NEVER
     _refused: dict[str, tuple[str, float, str]] = field(default_factory=dict)
     _applied: set[tuple[str, str]] = field(default_factory=set)
@@ -61,9 +63,9 @@ class Cycle:
         Raises: Unreachable, DatabaseError; the next tick starts from the beginning.
         """
         started = time.perf_counter()
-        catalog_changed = await self._refresh_catalog()
+        await self._refresh_catalog()
         await self._apply_schemas(again=forced)
-        await self._apply_difference(catalog_changed=catalog_changed)
+        await self._apply_difference()
         # Before the clock is read: what is given back now is due in this very cycle.
         await self.claims.give_back_strays(in_hand)
         clock = await self.enrolment.read_clock()
@@ -91,10 +93,10 @@ class Cycle:
         )
         return clock.now
 
-    async def _refresh_catalog(self) -> bool:
+    async def _refresh_catalog(self) -> None:
         catalog = await asyncio.to_thread(reload, self.catalog, self.plugin_dirs)
         if catalog is self.catalog:
-            return False
+            return
         for problem in sorted(set(catalog.problems) - set(self.catalog.problems), key=str):
             log.error(
                 "plugin_refused",
@@ -115,7 +117,6 @@ class Cycle:
             sources=len(catalog.sources),
             problems=len(catalog.problems),
         )
-        return True
 
     async def _apply_schemas(self, *, again: bool) -> None:
         refused = {
@@ -163,8 +164,10 @@ class Cycle:
             )
         return None
 
-    async def _apply_difference(self, *, catalog_changed: bool) -> None:
+    async def _apply_difference(self) -> None:
         now = time.monotonic()
+        # Until it was applied: a cycle may fail between the one and the other.
+        catalog_changed = self.catalog.version != self.applied_version
         hourly = self.compared_at is None or now - self.compared_at > FULL_COMPARISON_SECONDS
         scripts = {script.name: script for script in self.catalog.scripts_of(self.catalog.sources)}
         if catalog_changed:
@@ -172,6 +175,7 @@ class Cycle:
         difference = await self.enrolment.apply(scripts, everything=catalog_changed or hourly)
         if hourly:
             await self.enrolment.housekeep()
+        self.applied_version = self.catalog.version
         if catalog_changed or hourly:
             self.compared_at = now
         if difference.enrolled or difference.revived:
