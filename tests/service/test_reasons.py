@@ -140,6 +140,26 @@ async def test_a_configuration_changed_while_the_daemon_was_down_ends_the_wait(
     assert after["globex/probe/main"]["fence"] == before["globex/probe/main"]["fence"]
 
 
+async def test_a_configuration_of_megabytes_holds_up_nobody_but_its_own_runs(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    set_to = "UPDATE tenant_data_source_config SET value = repeat('aA1/+\u00e9\n', $1)"
+    await query(database_url, f"{set_to} WHERE tenant_id = 'acme'", 3_000_000)
+    async with running_app(database_url, tmp_path, {"probe/main.py": FAILING}) as app:
+        await cycle(app)
+        large = await runs(database_url)
+        await query(database_url, f"{set_to} WHERE tenant_id = 'acme'", 30_000)
+        await cycle(app, forced=False)
+        shorter = (await runs(database_url))[MAIN]
+
+    assert large[MAIN]["fence"] == 0
+    assert large[MAIN]["blocked_by"].startswith("the configuration of probe is larger than 256 KiB")
+    assert large["globex/probe/main"]["word"] == "FAILED"
+    assert (shorter["word"], shorter["blocked_by"]) == ("FAILED", None)
+
+
 async def test_a_tenant_whose_id_fits_into_no_index_keeps_nobody_else_from_running(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from harvestd.execution.runner import Parts
 from harvestd.execution.turn import RunState, TenantTurn, take_turn
 from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Listed
-from harvestd.tenants.config import Tenant, envs_of
+from harvestd.tenants.config import ENV_BYTES_MAX, Tenant, envs_of
 from harvestd.terms import RunKey, ScriptName, Status
 
 log = get_logger()
@@ -150,7 +150,7 @@ class Feeder:
     async def _read_turns(self, page: list[DueTenant]) -> list[TenantTurn]:
         tenant_ids = [due.tenant_id for due in page]
         limits = await self._line.fetch(self._read_tenants, tenant_ids)
-        configs = await self._line.fetch(self._read_env, tenant_ids)
+        configs = await self._line.fetch(self._read_env, tenant_ids, ENV_BYTES_MAX)
         runs = await self._line.fetch(self._read_tenant_runs, tenant_ids)
         rows_of = _by_tenant(configs)
         runs_of = _by_tenant(runs)
@@ -159,13 +159,12 @@ class Feeder:
             tenant_id = row["tenant_id"]
             if row["paused"]:
                 continue
+            own = rows_of.get(tenant_id, [])
             tenant = Tenant(
                 tenant_id=tenant_id,
                 runs_max=row["runs_max"],
-                envs=envs_of(
-                    tenant_id,
-                    [(r["data_source"], r["key"], r["value"]) for r in rows_of.get(tenant_id, [])],
-                ),
+                envs=envs_of(tenant_id, [(r["data_source"], r["key"], r["value"]) for r in own]),
+                too_large=frozenset(r["data_source"] for r in own if not r["fits"]),
             )
             turns.append(self._turn_of(tenant, runs_of.get(tenant_id, []), page))
         return turns
@@ -180,10 +179,16 @@ class Feeder:
             and name.source in tenant.envs
             and state.listed.key not in self._parts.hands.keys
         )
-        unusable = {name: why for name in due if (why := self._why_unusable(name))}
+        unusable = {name: why for name in due if (why := self._why_unusable(name, tenant))}
         return TenantTurn(tenant, states, due - unusable.keys(), unusable)
 
-    def _why_unusable(self, name: ScriptName) -> str | None:
+    def _why_unusable(self, name: ScriptName, tenant: Tenant) -> str | None:
+        if name.source in tenant.too_large:
+            return (
+                f"the configuration of {name.source} is larger than {ENV_BYTES_MAX // 1024} KiB; "
+                "why: whatever a run says is searched for all of it, so that no secret gets into "
+                "a log; next: shorten or unset values, harvestd config list TENANT names them"
+            )
         if name.source in self._unusable:
             return f"schema.sql of {name.source}: {self._unusable[name.source]}"
         if self._catalog.script(name) is None:
