@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_run, a_tenant, query
-from tests.daemons import SIMPLE, cycle, running_app, write_plugins
+from tests.daemons import SIMPLE, cycle, in_hand, running_app, write_plugins
 from tests.processes import wait_until
 from tests.service.test_daemon import PROBE, runs
 
@@ -20,6 +20,18 @@ WAITING = """
     async def run(env, *_):
         if env["KEY"] == "value":
             raise Unauthorised("401")
+"""
+
+HELD_BACK = """
+    import asyncio
+    from pathlib import Path
+    from harvestd.plugin import Unauthorised
+    catch_up = False
+    async def run(env, *_):
+        while Path(env["GATE"]).exists():
+            await asyncio.sleep(0.01)
+        if env["KEY"] == "old":
+            raise Refused("401")
 """
 
 
@@ -95,6 +107,44 @@ async def test_new_plugin_content_ends_the_backoff_also_after_a_restart(
     assert edited == [{"later": False, "failures": 1}]
     assert same == [{"later": True, "failures": 2}]  # a restart alone ends nothing
     assert mended["word"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("change", ["its plugin", "its configuration", "a refused token"])
+async def test_what_changed_while_a_run_failed_with_the_old_ends_its_wait(
+    change: str, database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "old", "GATE": str(gate)}})
+    refused = "Unauthorised" if change == "a refused token" else "ValueError"
+    script = HELD_BACK.replace("Refused", refused)
+    async with running_app(database_url, tmp_path, {"probe/main.py": script}) as app:
+        await app.feeder.idle()
+        await cycle(app)  # the second failure: from now on it backs off
+        gate.touch()
+        app.wanted.ask("the test", forced=True)
+        await in_hand(app)
+        if change == "its plugin":
+            write_plugins(tmp_path / "plugins", {"probe/main.py": SIMPLE})
+        else:
+            await query(
+                database_url,
+                "UPDATE tenant_data_source_config SET value = 'new' WHERE key = 'KEY'",
+            )
+        while not app.cycles.empty():
+            app.cycles.get_nowait()
+        app.wanted.ask("the test", forced=False)
+        await app.cycles.get()
+        gate.unlink()
+        await app.feeder.idle()
+        ended = (await runs(database_url))[MAIN]
+        await cycle(app, forced=False)
+        woken = (await runs(database_url))[MAIN]
+
+    assert (ended["word"], ended["due_at"] > ended["completed_at"]) in (
+        ("FAILED", True),
+        ("WAITING", True),
+    )
+    assert woken["word"] == "COMPLETED"
 
 
 async def test_new_plugins_are_enrolled_although_the_cycle_that_found_them_failed(

@@ -57,6 +57,10 @@ class Enrolment:
         self._mark: str | None = None
         self._unfinished: set[str] = set()
         self._noted: set[int] = set()
+        self._late_tenants: dict[str, datetime] = {}
+        """Whose change a run under way may not have seen, and until when it had to start."""
+        self._late_runs: list[int] = []
+        """Under way with the content that their plugin had before it changed."""
         known = load_statements()
         self._read_clock = known["read_clock"]
         self._list_config_changes = known["list_config_changes"]
@@ -96,24 +100,28 @@ class Enrolment:
             difference = await self._apply_all(scripts, clock)
         else:
             difference = await self._apply_to(sorted({*changed, *self._unfinished}), scripts, clock)
-        if changed:
-            # At the start a run may have seen the change already, under another replica; later
-            # a note that was never seen before is news, whenever its transaction began.
-            seen = list(changed.values()) if first else [FOREVER] * len(changed)
-            await self._line.fetch(self._wake_runs_of, list(changed), seen)
+        # At the start a run may have seen the change already, under another replica; later
+        # a note that was never seen before is news, whenever its transaction began.
+        await self._wake(changed if first else dict.fromkeys(changed, FOREVER))
         self._mark = row["mark"]
         self._noted = set(row["change_nos"])
         self._unfinished = set(difference.locked.values())
         return difference
 
-    async def wake_changed(self, scripts: Mapping[ScriptName, Script]) -> int:
-        """End the backoff of runs whose plugin is another than when they failed: how many."""
+    async def wake_changed(self, scripts: Mapping[ScriptName, Script], *, everything: bool) -> None:
+        """End the backoff of runs whose plugin is another than when they failed.
+
+        Of all runs, or else of those that were under way when that was last asked.
+        """
+        if not everything and not self._late_runs:
+            return
         rows = await self._line.fetch(
             self._wake_changed_scripts,
             *_names(scripts),
-            [script.content_hash for script in scripts.values()],
+            [scripts[name].content_hash for name in sorted(scripts)],
+            None if everything else self._late_runs,
         )
-        return len(rows)
+        self._late_runs = [row["run_no"] for row in rows if not row["woken"]]
 
     async def due_runs(self, began: datetime, forced_at: datetime) -> AsyncGenerator[Any, None]:
         """The due list (tenant_id, run_no, fence, due_at), streamed: ids only.  To be closed."""
@@ -137,6 +145,18 @@ class Enrolment:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""
         await self._line.fetch(self._make_history_partitions)
         await self._line.fetch(self._forget_config_changes)
+
+    async def _wake(self, changed: Mapping[str, datetime]) -> None:
+        """End the waits of tenants whose configuration changed: tenant → when, or FOREVER."""
+        asked = {**self._late_tenants, **changed}
+        if not asked:
+            return
+        rows = await self._line.fetch(self._wake_runs_of, list(asked), list(asked.values()))
+        self._late_tenants = {
+            # Never later than the first time: what starts from then on sees the change.
+            row["tenant_id"]: min(asked[row["tenant_id"]], row["asked_at"])
+            for row in rows
+        }
 
     async def _apply_all(self, scripts: Mapping[ScriptName, Script], clock: Clock) -> Difference:
         difference = Difference()

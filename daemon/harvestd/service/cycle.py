@@ -170,8 +170,7 @@ class Cycle:
         catalog_changed = self.catalog.version != self.applied_version
         hourly = self.compared_at is None or now - self.compared_at > FULL_COMPARISON_SECONDS
         scripts = {script.name: script for script in self.catalog.scripts_of(self.catalog.sources)}
-        if catalog_changed:
-            await self.enrolment.wake_changed(scripts)
+        await self.enrolment.wake_changed(scripts, everything=catalog_changed)
         difference = await self.enrolment.apply(scripts, everything=catalog_changed or hourly)
         if hourly:
             await self.enrolment.housekeep()
