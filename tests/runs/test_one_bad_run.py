@@ -14,8 +14,8 @@ from harvestd.database.pool import Database
 from harvestd.errors import DatabaseError
 from harvestd.runs.claims import Claim, Refusal
 from tests.builders import a_run, a_tenant, a_transaction, an_ending, query
-from tests.daemons import cycle, running_app, write_plugins
-from tests.runs.test_claims import a_claimer
+from tests.daemons import GATED, cycle, in_hand, running_app, write_plugins
+from tests.runs.test_claims import a_claimer, until_somebody_waits_for_a_lock
 from tests.service.test_daemon import PROBE, runs
 
 IDLE = "catch_up = False\nasync def run(*_): pass\n"
@@ -187,6 +187,27 @@ async def make_stray(url: str, replica_id: object) -> None:
         "WHERE tenant_id = 'acme'",
         replica_id,
     )
+
+
+async def test_rows_that_stay_locked_while_their_attempts_end_hold_up_no_cycle(
+    database_url: str, tmp_path: Path
+) -> None:
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    await a_tenant(database_url, "acme", {"other": {"KEY": "value"}})
+    await a_tenant(database_url, "globex", {"probe": {"GATES": str(gates)}})
+    plugins = {f"probe/{name}.py": GATED for name in NAMES} | {"other/main.py": IDLE}
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app, len(NAMES))
+        await make_stray(database_url, app.claims.replica_id)
+        lock = "SELECT FROM data_source_run WHERE tenant_id = 'globex' FOR UPDATE"
+        async with a_transaction(database_url, lock):
+            for name in NAMES:
+                (gates / name).touch()
+            await until_somebody_waits_for_a_lock(database_url)
+            app.wanted.ask("the test", forced=False)
+            async with asyncio.timeout(5):  # each of the three may wait for ten seconds
+                await app.cycles.get()
 
 
 @pytest.mark.parametrize("state", ["a stray", "waiting"])

@@ -193,7 +193,8 @@ class Claims:
         working = {*in_hand(), *self._claiming_now}
         strays = {row["run_no"]: row["fence"] for row in rows if row["run_no"] not in working}
         if strays:
-            await self._patient_line.fetch(
+            # Not the patient line: a cycle waits for this, and it waits for no lock.
+            await self._record_line.fetch(
                 self._give_back_strays, self.replica_id, list(strays), list(strays.values())
             )
         return list(strays)
