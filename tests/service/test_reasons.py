@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.service.acts import Acts
 from tests.builders import a_run, a_tenant, query
 from tests.daemons import SIMPLE, cycle, in_hand, running_app, write_plugins
 from tests.processes import wait_until
@@ -188,6 +189,47 @@ async def test_a_configuration_changed_while_the_daemon_was_down_ends_the_wait(
     assert after[MAIN]["word"] == "COMPLETED"
     # Its change was seen before the restart: the restart is no news.
     assert after["globex/probe/main"]["fence"] == before["globex/probe/main"]["fence"]
+
+
+@pytest.mark.parametrize("mended", ["by hand", "by its author"])
+async def test_what_waits_for_a_mended_script_runs_right_after_it(
+    mended: str, database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    await a_tenant(database_url, "acme", {"probe": {"GATE": str(gate)}})
+    first = """
+        from pathlib import Path
+        catch_up = False
+        async def run(env, *_):
+            if Path(env["GATE"]).exists():
+                raise ValueError("not yet")
+    """
+    after = "dependencies = ['probe/{}']\ncatch_up = False\nasync def run(*_): pass\n"
+    plugins = {"a": first, "b": after.format("a"), "c": after.format("b")}
+    files = {f"probe/{name}.py": text for name, text in plugins.items()}
+    async with running_app(database_url, tmp_path, files) as app:
+        await app.feeder.idle()
+        gate.touch()
+        for _ in range(3):
+            await cycle(app, forced=False)  # until the failing one backs off
+        blocked = {key: row["blocked_by"] for key, row in (await runs(database_url)).items()}
+        if mended == "by hand":
+            gate.unlink()
+            await Acts(app.database).trigger("acme", "probe", "a")
+        else:
+            write_plugins(tmp_path / "plugins", {"probe/a.py": plugins["b"].partition("\n")[2]})
+        before = await runs(database_url)
+        await cycle(app, forced=False)
+        rows = await runs(database_url)
+
+    assert blocked == {
+        "acme/probe/a": None,
+        "acme/probe/b": "probe/a",
+        "acme/probe/c": "probe/b",
+    }
+    for key, row in rows.items():
+        assert (row["word"], row["blocked_by"]) == ("COMPLETED", None), key
+        assert row["fence"] == before[key]["fence"] + 1, key
 
 
 async def test_a_configuration_of_megabytes_holds_up_nobody_but_its_own_runs(

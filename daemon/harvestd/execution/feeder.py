@@ -172,15 +172,26 @@ class Feeder:
     def _turn_of(self, tenant: Tenant, rows: list[Any], page: list[DueTenant]) -> TenantTurn:
         fences = next(due.fences for due in page if due.tenant_id == tenant.tenant_id)
         states = {state.listed.key.name: state for state in map(_state, rows)}
+        free = {
+            name: state
+            for name, state in states.items()
+            if name.source in tenant.envs and state.listed.key not in self._parts.hands.keys
+        }
         due = frozenset(
             name
-            for name, state in states.items()
+            for name, state in free.items()
             if fences.get(state.listed.run_no) == state.listed.fence
-            and name.source in tenant.envs
-            and state.listed.key not in self._parts.hands.keys
         )
         unusable = {name: why for name in due if (why := self._why_unusable(name, tenant))}
-        return TenantTurn(tenant, states, due - unusable.keys(), unusable)
+        blocked = frozenset(
+            name
+            for name, state in free.items()
+            if state.blocked_by is not None
+            and not state.held
+            and name not in due
+            and self._why_unusable(name, tenant) is None
+        )
+        return TenantTurn(tenant, states, due - unusable.keys(), unusable, blocked)
 
     def _why_unusable(self, name: ScriptName, tenant: Tenant) -> str | None:
         if name.source in tenant.too_large:

@@ -42,13 +42,14 @@ class TenantTurn:
     """A tenant and its runs as its turn finds them.
 
     ``due`` are those that may be claimed; ``unusable`` are due too, but this replica cannot run
-    them, and why.
+    them, and why.  ``blocked`` are not due before what they needed is tried again.
     """
 
     tenant: Tenant
     runs: Mapping[ScriptName, RunState]
     due: frozenset[ScriptName]
     unusable: Mapping[ScriptName, str] = field(default_factory=dict)
+    blocked: frozenset[ScriptName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def readiness(
     run = turn.runs.get(name)
     if run is None:
         return Settled(done=False)
-    if name not in turn.due:
+    if not _goes_on(name, graph, turn, done):
         return Settled(done=run.completed and not run.held)
     for need in sorted(graph.needs.get(name, frozenset())):
         if need in postponed:
@@ -101,6 +102,21 @@ def readiness(
             waits = needed is not None and need not in turn.due
             return Blocked(str(need), needed.due_at if needed is not None and waits else None)
     return Ready()
+
+
+def _goes_on(
+    name: ScriptName, graph: Graph, turn: TenantTurn, done: Mapping[ScriptName, bool]
+) -> bool:
+    """Whether it is due, or was blocked by what has been done in this very turn.
+
+    The time that it took over from that would be too late: somebody mended or triggered it.
+    """
+    if name in turn.due or name not in turn.blocked:
+        return name in turn.due
+    needs = graph.needs.get(name, frozenset())
+    return all(done.get(need, False) for need in needs) and any(
+        _goes_on(need, graph, turn, done) for need in needs
+    )
 
 
 @dataclass(slots=True)
