@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.loading.rows import Row
 from harvestd.loading.values import Column
 from harvestd.loading.writes import TableShape, arrays_for, upsert_statement
@@ -36,9 +36,8 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 async def shape_of(connection: Connection, table: str) -> TableShape:
     """The shape of ``probe.table`` from the catalog."""
-    statements = load_statements()
-    columns = await connection.fetch(statements["read_table_shape"].text, "probe", table)
-    keys = await connection.fetch(statements["read_unique_keys"].text, "probe", table)
+    columns = await connection.fetch(sql("read_table_shape"), "probe", table)
+    keys = await connection.fetch(sql("read_unique_keys"), "probe", table)
     return TableShape(
         "probe",
         table,

@@ -104,7 +104,7 @@ def _freed_in(silent_seconds: float | None, lease: float) -> str:
 
 
 def _show_tenant(tenant_id: str, *, as_json: bool) -> int:
-    async def ask(database: Database) -> tuple[bool, list[RunSeen], list[KeySet]]:
+    async def ask(database: Database) -> tuple[bool | None, list[RunSeen], list[KeySet]]:
         status = Status(database)
         await refuse_unknown_tenant(status, tenant_id)
         return (

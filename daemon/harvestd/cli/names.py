@@ -14,7 +14,7 @@ NAME_CHARS_MAX = 200
 
 async def refuse_unknown_tenant(status: Status, tenant_id: str) -> None:
     """Raise Unknown, with the nearest id, for a tenant that is not there."""
-    if not await status.knows_tenant(tenant_id):
+    if await status.is_paused(tenant_id) is None:
         there = await status.tenant_ids_like(tenant_id)
         raise unknown("tenant", tenant_id, there, add=f"harvestd tenant add {tenant_id}")
 

@@ -21,10 +21,10 @@ def trigger_runs(
             next_step="harvestd trigger TENANT --source SOURCE, or harvestd trigger",
         )
 
-    async def act(database: Database) -> tuple[list[Chosen], bool, bool]:
+    async def act(database: Database) -> tuple[list[Chosen], bool | None, bool]:
         status, acts = Status(database), Acts(database)
         chosen: list[Chosen] = []
-        paused = False
+        paused: bool | None = False
         if tenant_id is None:
             await acts.trigger_all()
         else:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
 from harvestd.database.entry import explain_entry
-from harvestd.database.statements import Statement
+from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError, Unreachable
 
 CONNECT_SECONDS = 10.0
@@ -95,10 +95,14 @@ def _translated(error: BaseException) -> DatabaseError:
 
 
 class Database:
-    """Where the database is, and how to open connections to it."""
+    """Where the database is, and how to open connections to it.
 
-    def __init__(self, url: str) -> None:
+    ``statements`` may hold planted mutants (tests, torture).
+    """
+
+    def __init__(self, url: str, statements: Mapping[str, str] | None = None) -> None:
         self._url = url
+        self.statements = statements or load_statements()
         self._lines: list[Line] = []
 
     async def connect(
@@ -143,7 +147,10 @@ class Database:
 
 
 class Line:
-    """One connection for one duty: opened at first use, reopened when lost, one call at a time."""
+    """One connection for one duty: opened at first use, reopened when lost, one call at a time.
+
+    A ``statement`` is the name of a file below sql/queries.
+    """
 
     def __init__(self, database: Database, purpose: str) -> None:
         self._database = database
@@ -151,20 +158,24 @@ class Line:
         self._connection: asyncpg.Connection[Any] | None = None
         self._turn = asyncio.Lock()
 
-    async def fetch(self, statement: Statement, *arguments: object) -> list[asyncpg.Record]:
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows of ``statement``.  Raises: Unreachable, DatabaseError."""
         async with self.connection() as connection:
-            return await connection.fetch(statement.text, *arguments)
+            return await connection.fetch(self.sql(statement), *arguments)
 
-    async def fetchrow(self, statement: Statement, *arguments: object) -> asyncpg.Record | None:
+    async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         """The first row of ``statement``, or None.  Raises: Unreachable, DatabaseError."""
         async with self.connection() as connection:
-            return await connection.fetchrow(statement.text, *arguments)
+            return await connection.fetchrow(self.sql(statement), *arguments)
 
-    async def fetchval(self, statement: Statement, *arguments: object) -> Any:
+    async def fetchval(self, statement: str, *arguments: object) -> Any:
         """The first column of the first row, or None.  Raises: Unreachable, DatabaseError."""
         async with self.connection() as connection:
-            return await connection.fetchval(statement.text, *arguments)
+            return await connection.fetchval(self.sql(statement), *arguments)
+
+    def sql(self, statement: str) -> str:
+        """Its text, to be sent over ``connection()``."""
+        return self._database.statements[statement]
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:

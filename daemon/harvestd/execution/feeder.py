@@ -14,7 +14,6 @@ from typing import Any
 
 from harvestd.catalog.snapshot import EMPTY, Catalog
 from harvestd.database.pool import Database
-from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError
 from harvestd.execution.limits import Limits
 from harvestd.execution.runner import Parts
@@ -57,10 +56,6 @@ class Feeder:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tenants_max = TENANTS_PER_SLOT * limits.runs_max
-        known = load_statements()
-        self._read_tenant_runs = known["read_tenant_runs"]
-        self._read_env = known["read_env"]
-        self._read_tenants = known["read_tenants"]
 
     def offer(
         self, due: Iterable[DueTenant], catalog: Catalog, unusable: Mapping[str, str]
@@ -149,9 +144,9 @@ class Feeder:
 
     async def _read_turns(self, page: list[DueTenant]) -> list[TenantTurn]:
         tenant_ids = [due.tenant_id for due in page]
-        limits = await self._line.fetch(self._read_tenants, tenant_ids)
-        configs = await self._line.fetch(self._read_env, tenant_ids, ENV_BYTES_MAX)
-        runs = await self._line.fetch(self._read_tenant_runs, tenant_ids)
+        limits = await self._line.fetch("read_tenants", tenant_ids)
+        configs = await self._line.fetch("read_env", tenant_ids, ENV_BYTES_MAX)
+        runs = await self._line.fetch("read_tenant_runs", tenant_ids)
         rows_of = _by_tenant(configs)
         runs_of = _by_tenant(runs)
         turns = []

@@ -20,7 +20,7 @@ import asyncpg
 from harvestd.catalog.discover import RESERVED
 from harvestd.database.pool import LOST, Database, translate
 from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.database.step import step
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import DatabaseError, SchemaRefused
@@ -89,8 +89,7 @@ async def apply_source_schema(
                 async with _login(database, connection, roles, source) as own:
                     await _run(own, roles, source, schema_sql)
                 await step("schema_finished")
-                noted = load_statements()["note_source_schema"]
-                await connection.fetchval(noted.text, source, schema_hash, roles.hex)
+                await connection.fetchval(sql("note_source_schema"), source, schema_hash, roles.hex)
                 return True
         finally:
             await _close(connection)  # and with it ends the turn
@@ -108,7 +107,7 @@ async def _is_applied(
 
 
 async def _stored(connection: asyncpg.Connection[Any], source: str) -> asyncpg.Record | None:
-    return await connection.fetchrow(load_statements()["read_source_schema"].text, source)
+    return await connection.fetchrow(sql("read_source_schema"), source)
 
 
 @asynccontextmanager
@@ -166,7 +165,7 @@ async def _close(connection: asyncpg.Connection[Any]) -> None:
 
 
 async def _end_backends(connection: asyncpg.Connection[Any], role: str) -> None:
-    await connection.fetchval(load_statements()["end_source_backends"].text, role)
+    await connection.fetchval(sql("end_source_backends"), role)
 
 
 async def _run(own: asyncpg.Connection[Any], roles: Roles, source: str, schema_sql: str) -> None:
@@ -202,7 +201,7 @@ async def _run_statement(
 
 
 async def _finish(own: asyncpg.Connection[Any], roles: Roles, source: str) -> None:
-    rows = await own.fetch(load_statements()["list_relations_to_finish"].text, source)
+    rows = await own.fetch(sql("list_relations_to_finish"), source)
     await own.execute(";\n".join(finish_schema(roles, source)))
     for row in rows:
         await own.execute(";\n".join(finish_relation(roles, source, Relation(**row))))

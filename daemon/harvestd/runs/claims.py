@@ -6,7 +6,7 @@ Every statement that writes for a run compares its fence, or raises it, or is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID
 
 from harvestd.database.pool import Database
-from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, Unreachable
 from harvestd.planning.state import NextState
@@ -95,24 +94,10 @@ def windows_of(covered: Iterable[Any]) -> tuple[Window, ...]:
 
 
 class Claims:
-    """The claims of one replica.  ``statements`` may hold planted mutants (tests, torture)."""
+    """The claims of one replica."""
 
-    def __init__(
-        self,
-        database: Database,
-        replica_id: UUID,
-        statements: Mapping[str, Statement] | None = None,
-    ) -> None:
+    def __init__(self, database: Database, replica_id: UUID) -> None:
         self.replica_id = replica_id
-        known = statements or load_statements()
-        self._claim_runs = known["claim_runs"]
-        self._hold_run = known["hold_run"]
-        self._record_attempts = known["record_attempts"]
-        self._cover_window = known["cover_window"]
-        self._give_back_runs = known["give_back_runs"]
-        self._give_back_strays = known["give_back_strays"]
-        self._list_held_runs = known["list_held_runs"]
-        self._mark_blocked_runs = known["mark_blocked_runs"]
         self._claim_line = database.line("claims")
         self._record_line = database.line("records")
         # For what may wait for a row's lock: it must not hold up the records of all others,
@@ -149,7 +134,7 @@ class Claims:
         """Add a finished window to the ledger.  Raises: LeaseLost, Unreachable."""
         await step("cover")
         row = await self._ledger_line.fetchrow(
-            self._cover_window, claim.run_no, claim.fence, multirange([window])
+            "cover_window", claim.run_no, claim.fence, multirange([window])
         )
         if row is None:
             raise LeaseLost(str(claim.key))
@@ -170,32 +155,26 @@ class Claims:
             pass  # another's ending of the same batch may have been refused
         # Skipped because its row was locked, or lost: alone it waits for the lock, and knows.
         async with self._patient_line.connection() as connection, connection.transaction():
-            await connection.fetch(self._hold_run.text, claim.run_no)
+            await connection.fetch(self._patient_line.sql("hold_run"), claim.run_no)
             return bool(await connection.fetch(*self._recording_of([(claim, ending)])))
 
-    async def give_back(self, run_nos: Sequence[int]) -> None:
-        """Let go of runs whose fence somebody else has raised, or that we will not start."""
+    async def give_back(self, run_nos: Sequence[int] | None) -> None:
+        """Let go of runs whose fence somebody else has raised, or (None) of all that we hold."""
         await step("give_back")
-        await self._patient_line.fetch(self._give_back_runs, self.replica_id, list(run_nos))
-
-    async def give_back_all(self) -> int:
-        """Let go of everything this replica holds: how many."""
-        await step("give_back")
-        rows = await self._patient_line.fetch(self._give_back_runs, self.replica_id, None)
-        return len(rows)
+        await self._patient_line.fetch("give_back_runs", self.replica_id, run_nos)
 
     async def give_back_strays(self, in_hand: Callable[[], Collection[int]]) -> list[int]:
         """Let go of what the database says is ours and nobody works on: its answer was lost.
 
         ``in_hand`` is looked at after the database: a claim under way counts as in hand.
         """
-        rows = await self._claim_line.fetch(self._list_held_runs, self.replica_id)
+        rows = await self._claim_line.fetch("list_held_runs", self.replica_id)
         working = {*in_hand(), *self._claiming_now}
         strays = {row["run_no"]: row["fence"] for row in rows if row["run_no"] not in working}
         if strays:
             # Not the patient line: a cycle waits for this, and it waits for no lock.
             await self._record_line.fetch(
-                self._give_back_strays, self.replica_id, list(strays), list(strays.values())
+                "give_back_strays", self.replica_id, list(strays), list(strays.values())
             )
         return list(strays)
 
@@ -204,7 +183,7 @@ class Claims:
     ) -> frozenset[int]:
         """Say why runs cannot start; the run_nos for which the reason is another than before."""
         rows = await self._patient_line.fetch(
-            self._mark_blocked_runs,
+            "mark_blocked_runs",
             [listed.run_no for listed, _, _ in blocked],
             [listed.fence for listed, _, _ in blocked],
             [why for _, why, _ in blocked],
@@ -216,7 +195,7 @@ class Claims:
         self, batch: Sequence[tuple[Listed, str | None]]
     ) -> list[Claim | Refusal]:
         rows = await self._claim_line.fetch(
-            self._claim_runs,
+            "claim_runs",
             self.replica_id,
             [listed.run_no for listed, _ in batch],
             [listed.fence for listed, _ in batch],
@@ -232,7 +211,7 @@ class Claims:
         return [claim.run_no in recorded for claim, _ in batch]
 
     def _recording_of(self, batch: Sequence[tuple[Claim, Ending]]) -> list[Any]:
-        return [self._record_attempts.text, self.replica_id, *_columns(batch)]
+        return [self._record_line.sql("record_attempts"), self.replica_id, *_columns(batch)]
 
 
 def _claim_from(listed: Listed, row: Any) -> Claim | Refusal:

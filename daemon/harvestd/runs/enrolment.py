@@ -13,7 +13,6 @@ from typing import Any
 
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
-from harvestd.database.statements import load_statements
 from harvestd.planning.plan import RunRow, make_plan
 from harvestd.runs.claims import multirange
 from harvestd.terms import RunKey, ScriptName
@@ -61,25 +60,10 @@ class Enrolment:
         """Whose change a run under way may not have seen, and until when it had to start."""
         self._late_runs: list[int] = []
         """Under way with the content that their plugin had before it changed."""
-        known = load_statements()
-        self._read_clock = known["read_clock"]
-        self._list_config_changes = known["list_config_changes"]
-        self._forget_config_changes = known["forget_config_changes"]
-        self._make_history_partitions = known["make_history_partitions"]
-        self._find_missing_runs = known["find_missing_runs"]
-        self._find_missing_runs_of = known["find_missing_runs_of"]
-        self._list_due_runs = known["list_due_runs"]
-        self._count_held_up = known["count_held_up"]
-        self._enrol_runs = known["enrol_runs"]
-        self._revive_runs = known["revive_runs"]
-        self._retire_runs = known["retire_runs"]
-        self._retire_runs_of = known["retire_runs_of"]
-        self._wake_runs_of = known["wake_runs_of"]
-        self._wake_changed_scripts = known["wake_changed_scripts"]
 
     async def read_clock(self) -> Clock:
         """The database's time.  Raises: Unreachable."""
-        row = await self._line.fetchrow(self._read_clock)
+        row = await self._line.fetchrow("read_clock")
         if row is None:
             raise LookupError("harvestd.installation is empty: run `harvestd migrate`")
         return Clock(now=row["now"], mark=row["mark"], forced_at=row["forced_at"])
@@ -91,7 +75,7 @@ class Enrolment:
         """
         clock = await self.read_clock()
         first = self._mark is None
-        row = await self._line.fetchrow(self._list_config_changes, self._mark or "0")
+        row = await self._line.fetchrow("list_config_changes", self._mark or "0")
         assert row is not None
         notes = zip(row["change_nos"], row["tenant_ids"], row["noted_ats"], strict=True)
         fresh = [(tenant_id, at) for no, tenant_id, at in notes if no not in self._noted]
@@ -116,7 +100,7 @@ class Enrolment:
         if not everything and not self._late_runs:
             return
         rows = await self._line.fetch(
-            self._wake_changed_scripts,
+            "wake_changed_scripts",
             *_names(scripts),
             [scripts[name].content_hash for name in sorted(scripts)],
             None if everything else self._late_runs,
@@ -127,7 +111,7 @@ class Enrolment:
         """The due list (tenant_id, run_no, fence, due_at), streamed: ids only.  To be closed."""
         async with self._line.connection() as connection, connection.transaction(readonly=True):
             async for row in connection.cursor(
-                self._list_due_runs.text, began, forced_at, prefetch=PAGE
+                self._line.sql("list_due_runs"), began, forced_at, prefetch=PAGE
             ):
                 yield row
 
@@ -136,22 +120,22 @@ class Enrolment:
 
         Rows that another program made are noted for the next `apply`: no trigger tells of them.
         """
-        row = await self._line.fetchrow(self._count_held_up)
+        row = await self._line.fetchrow("count_held_up")
         assert row is not None
         self._unfinished |= set(row["foreign_tenants"])
         return row["waiting"], row["blocked"]
 
     async def housekeep(self) -> None:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""
-        await self._line.fetch(self._make_history_partitions)
-        await self._line.fetch(self._forget_config_changes)
+        await self._line.fetch("make_history_partitions")
+        await self._line.fetch("forget_config_changes")
 
     async def _wake(self, changed: Mapping[str, datetime]) -> None:
         """End the waits of tenants whose configuration changed: tenant → when, or FOREVER."""
         asked = {**self._late_tenants, **changed}
         if not asked:
             return
-        rows = await self._line.fetch(self._wake_runs_of, list(asked), list(asked.values()))
+        rows = await self._line.fetch("wake_runs_of", list(asked), list(asked.values()))
         self._late_tenants = {
             # Never later than the first time: what starts from then on sees the change.
             row["tenant_id"]: min(asked[row["tenant_id"]], row["asked_at"])
@@ -162,10 +146,10 @@ class Enrolment:
         difference = Difference()
         # Pages are applied on another connection while this one reads on: memory stays flat.
         async with self._line.connection() as connection, connection.transaction(readonly=True):
-            cursor = await connection.cursor(self._find_missing_runs.text, *_names(scripts))
+            cursor = await connection.cursor(self._line.sql("find_missing_runs"), *_names(scripts))
             while page := await cursor.fetch(PAGE):
                 await self._apply_page(page, scripts, clock, difference)
-        _count_retired(difference, await self._line.fetch(self._retire_runs))
+        _count_retired(difference, await self._line.fetch("retire_runs"))
         return difference
 
     async def _apply_to(
@@ -174,10 +158,10 @@ class Enrolment:
         difference = Difference()
         if not tenant_ids:
             return difference
-        rows = await self._line.fetch(self._find_missing_runs_of, *_names(scripts), tenant_ids)
+        rows = await self._line.fetch("find_missing_runs_of", *_names(scripts), tenant_ids)
         for start in range(0, len(rows), PAGE):
             await self._apply_page(rows[start : start + PAGE], scripts, clock, difference)
-        _count_retired(difference, await self._line.fetch(self._retire_runs_of, tenant_ids))
+        _count_retired(difference, await self._line.fetch("retire_runs_of", tenant_ids))
         return difference
 
     async def _apply_page(
@@ -199,7 +183,7 @@ class Enrolment:
         )
         if plan.enrol:
             rows = await self._page_line.fetch(
-                self._enrol_runs,
+                "enrol_runs",
                 [one.key.tenant_id for one in plan.enrol],
                 [one.key.source for one in plan.enrol],
                 [one.key.script for one in plan.enrol],
@@ -208,7 +192,7 @@ class Enrolment:
             difference.enrolled += len(rows)
         if plan.go_on:
             rows = await self._page_line.fetch(
-                self._revive_runs,
+                "revive_runs",
                 [one.run_no for one in plan.go_on],
                 [one.origin for one in plan.go_on],
                 [multirange([one.covered] if one.covered else []) for one in plan.go_on],

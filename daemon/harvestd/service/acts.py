@@ -11,7 +11,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 from harvestd.database.pool import Database
-from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError, HarvestdError
 from harvestd.runs.heartbeat import Heartbeat
 from harvestd.terms import ScriptName
@@ -37,14 +36,6 @@ class Acts:
 
     def __init__(self, database: Database) -> None:
         self._line = database.line("operator")
-        known = load_statements()
-        self._add_tenant = known["add_tenant"]
-        self._set_config = known["set_config"]
-        self._unset_config = known["unset_config"]
-        self._force_cycle = known["force_cycle"]
-        self._trigger_runs = known["trigger_runs"]
-        self._reset_runs = known["reset_runs"]
-        self._drop_bookmarks = known["drop_bookmarks"]
 
     async def add_tenant(self, tenant_id: str, name: str) -> bool:
         """Add a tenant; False when it was there, which is left as it is.
@@ -52,7 +43,7 @@ class Acts:
         Raises: HarvestdError, where the application's table wants more than harvestd knows.
         """
         try:
-            return await self._line.fetchval(self._add_tenant, tenant_id, name) is not None
+            return await self._line.fetchval("add_tenant", tenant_id, name) is not None
         except DatabaseError as error:
             if error.sqlstate != NOT_NULL:
                 raise
@@ -64,23 +55,23 @@ class Acts:
 
     async def set_config(self, tenant_id: str, source: str, key: str, value: str) -> bool:
         """Keep a value; True when the key had none before."""
-        added = await self._line.fetchval(self._set_config, tenant_id, source, key, value)
+        added = await self._line.fetchval("set_config", tenant_id, source, key, value)
         await self._wake()
         return bool(added)
 
     async def unset_config(self, tenant_id: str, source: str, key: str | None) -> list[str]:
         """Remove a value, or (None) all of a data source, which disables it; the keys."""
-        rows = await self._line.fetch(self._unset_config, tenant_id, source, key)
+        rows = await self._line.fetch("unset_config", tenant_id, source, key)
         await self._wake()
         return sorted(row["key"] for row in rows)
 
     async def trigger_all(self) -> None:
         """Every replica runs a cycle soon, over every run that last started before now."""
-        await self._line.fetch(self._force_cycle, True)
+        await self._wake(forced=True)
 
     async def trigger(self, tenant_id: str, source: str | None, script: str | None) -> list[Chosen]:
         """These runs of a tenant are due now; those that are held go on undisturbed."""
-        rows = await self._line.fetch(self._trigger_runs, tenant_id, source, script)
+        rows = await self._line.fetch("trigger_runs", tenant_id, source, script)
         await self._wake()
         return [Chosen(ScriptName(row["data_source"], row["script"]), row["held"]) for row in rows]
 
@@ -92,8 +83,8 @@ class Acts:
         chosen = (tenant_id, source, script)
         try:
             async with self._line.connection() as connection, connection.transaction():
-                rows = await connection.fetch(self._reset_runs.text, *chosen)
-                await connection.fetch(self._drop_bookmarks.text, *chosen)
+                rows = await connection.fetch(self._line.sql("reset_runs"), *chosen)
+                await connection.fetch(self._line.sql("drop_bookmarks"), *chosen)
         except DatabaseError as error:
             if error.sqlstate != LOCK_NOT_AVAILABLE:
                 raise
@@ -109,8 +100,8 @@ class Acts:
         ]
         return sorted(reset, key=lambda one: one.name)
 
-    async def _wake(self) -> None:
-        await self._line.fetch(self._force_cycle, False)
+    async def _wake(self, *, forced: bool = False) -> None:
+        await self._line.fetch("force_cycle", forced)
 
 
 async def take_over_embedded(database: Database, *, lease: timedelta, tick: timedelta) -> int:
@@ -120,7 +111,7 @@ async def take_over_embedded(database: Database, *, lease: timedelta, tick: time
     gained by waiting for a lease.  Each step is the reaper's own.
     """
     line = database.line("takeover")
-    await line.fetch(load_statements()["declare_replicas_dead"])
+    await line.fetch("declare_replicas_dead")
     await line.close()
     reaper = Heartbeat(database, uuid4(), lease=lease, tick=tick)
     freed = 0

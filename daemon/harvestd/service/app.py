@@ -219,7 +219,7 @@ class App:
     async def _leave(self) -> None:
         """Give back what is held, and declare this replica dead, so that others go on at once."""
         try:
-            await self.claims.give_back_all()
+            await self.claims.give_back(None)
             await self.seats.close()
             await self.heartbeat.leave()
             await self.database.close()

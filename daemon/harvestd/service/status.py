@@ -10,7 +10,6 @@ from datetime import datetime
 
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
-from harvestd.database.statements import load_statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,66 +139,52 @@ class Status:
 
     def __init__(self, database: Database) -> None:
         self._line = database.line("status")
-        known = load_statements()
-        self._read_overview = known["read_overview"]
-        self._list_replicas = known["list_replicas"]
-        self._list_tenants = known["list_tenants"]
-        self._list_runs_of = known["list_runs_of"]
-        self._list_config = known["list_config"]
-        self._find_tenant = known["find_tenant"]
-        self._list_tenant_ids_like = known["list_tenant_ids_like"]
-        self._read_once_report = known["read_once_report"]
-        self._sum_rows_written = known["sum_rows_written"]
 
     async def overview(self) -> Overview | None:
         """Everything in numbers; None before the first start made its roles."""
-        row = await self._line.fetchrow(self._read_overview)
+        row = await self._line.fetchrow("read_overview")
         return None if row is None else Overview(**row)
 
     async def replicas(self) -> list[ReplicaSeen]:
         """The living, and those that have not been found dead yet."""
-        return [ReplicaSeen(**row) for row in await self._line.fetch(self._list_replicas)]
+        return [ReplicaSeen(**row) for row in await self._line.fetch("list_replicas")]
 
     async def tenants(self, limit: int) -> list[TenantSeen]:
         """At most ``limit`` tenants, the worst first."""
         seen = []
-        for row in await self._line.fetch(self._list_tenants, limit):
+        for row in await self._line.fetch("list_tenants", limit):
             fields = dict(row)
             lag = fields.pop("lag")
             seen.append(TenantSeen(**fields, lag_seconds=lag.total_seconds() if lag else None))
         return seen
 
-    async def knows_tenant(self, tenant_id: str) -> bool:
-        """Whether there is a tenant of that id."""
-        return await self._line.fetchrow(self._find_tenant, tenant_id) is not None
-
-    async def is_paused(self, tenant_id: str) -> bool:
-        """Whether somebody paused that tenant."""
-        row = await self._line.fetchrow(self._find_tenant, tenant_id)
-        return row is not None and bool(row["paused"])
+    async def is_paused(self, tenant_id: str) -> bool | None:
+        """Whether somebody paused that tenant; None when there is none of that id."""
+        row = await self._line.fetchrow("find_tenant", tenant_id)
+        return None if row is None else bool(row["paused"])
 
     async def tenant_ids_like(self, tenant_id: str) -> list[str]:
         """Up to 1000 ids of about that length, to find the one that was meant."""
-        rows = await self._line.fetch(self._list_tenant_ids_like, tenant_id)
+        rows = await self._line.fetch("list_tenant_ids_like", tenant_id)
         return [row["id"] for row in rows]
 
     async def runs_of(self, tenant_id: str) -> list[RunSeen]:
         """Every run of a tenant by data source and script, the retired ones too."""
-        return [RunSeen(**row) for row in await self._line.fetch(self._list_runs_of, tenant_id)]
+        return [RunSeen(**row) for row in await self._line.fetch("list_runs_of", tenant_id)]
 
     async def keys_set(self, tenant_id: str | None) -> list[KeySet]:
         """Which configuration keys have a value, of a tenant or (None) of all."""
-        return [KeySet(**row) for row in await self._line.fetch(self._list_config, tenant_id)]
+        return [KeySet(**row) for row in await self._line.fetch("list_config", tenant_id)]
 
     async def once_report(self, since: datetime) -> list[RunReported]:
         """How a forced cycle that began at ``since`` ended, at most 1000 runs, by tenant.
 
         Those in trouble are never left out for others.
         """
-        rows = await self._line.fetch(self._read_once_report, since)
+        rows = await self._line.fetch("read_once_report", since)
         report = [RunReported(**row) for row in rows]
         return sorted(report, key=lambda run: (run.tenant_id, run.data_source, run.script))
 
     async def rows_written(self) -> int:
         """Rows that all runs have written, ever."""
-        return int(await self._line.fetchval(self._sum_rows_written))
+        return int(await self._line.fetchval("sum_rows_written"))
