@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from prometheus_client import (
@@ -34,108 +35,72 @@ SECONDS_OF_A_WAIT = (0.001, 0.01, 0.1, 1, 10, 60)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
+_counter = partial(Counter, registry=REGISTRY)
+_gauge = partial(Gauge, registry=REGISTRY)
+_histogram = partial(Histogram, registry=REGISTRY)
 
 # Attempts, by script
-RUNS = Counter(
-    "harvestd_runs_total",
-    "Attempts ended, by outcome.",
-    ["source", "script", "outcome"],
-    registry=REGISTRY,
+RUNS = _counter(
+    "harvestd_runs_total", "Attempts ended, by outcome.", ["source", "script", "outcome"]
 )
-RUN_SECONDS = Histogram(
+RUN_SECONDS = _histogram(
     "harvestd_run_duration_seconds",
     "Wall time of one attempt.",
     ["source", "script"],
     buckets=SECONDS_OF_A_RUN,
-    registry=REGISTRY,
 )
-ROWS = Counter(
-    "harvestd_rows_written_total",
-    "Rows inserted or changed by scripts.",
-    ["source", "script"],
-    registry=REGISTRY,
+ROWS = _counter(
+    "harvestd_rows_written_total", "Rows inserted or changed by scripts.", ["source", "script"]
 )
-WINDOWS_TOTAL = Counter(
-    "harvestd_windows_total",
-    "Windows covered, with their data committed.",
-    ["source", "script"],
-    registry=REGISTRY,
+WINDOWS_TOTAL = _counter(
+    "harvestd_windows_total", "Windows covered, with their data committed.", ["source", "script"]
 )
 
 # Runs, as this replica sees them
-RUNS_DUE = Gauge("harvestd_runs_due", "Runs that may be claimed now.", registry=REGISTRY)
-RUNS_IN_PROGRESS = Gauge(
-    "harvestd_runs_in_progress", "Attempts under way in this process.", registry=REGISTRY
+RUNS_DUE = _gauge("harvestd_runs_due", "Runs that may be claimed now.")
+RUNS_IN_PROGRESS = _gauge("harvestd_runs_in_progress", "Attempts under way in this process.")
+RUNS_WAITING = _gauge(
+    "harvestd_runs_waiting", "Runs that wait for a rate limit or an authorisation."
 )
-RUNS_WAITING = Gauge(
-    "harvestd_runs_waiting",
-    "Runs that wait for a rate limit or an authorisation.",
-    registry=REGISTRY,
-)
-RUNS_BLOCKED = Gauge(
-    "harvestd_runs_blocked", "Runs that wait for another script.", registry=REGISTRY
-)
-CLAIMS_LOST = Counter(
+RUNS_BLOCKED = _gauge("harvestd_runs_blocked", "Runs that wait for another script.")
+CLAIMS_LOST = _counter(
     "harvestd_claims_lost_total",
     "Claims taken away by another replica or by a change from outside.",
-    registry=REGISTRY,
 )
-PLUGIN_PROBLEMS = Gauge(
+PLUGIN_PROBLEMS = _gauge(
     "harvestd_plugin_problems",
     "Plugin files that cannot be used, and scripts blocked by the graph.",
-    registry=REGISTRY,
 )
 
 # Cycles
-CYCLES = Counter(
-    "harvestd_cycles_total", "Cycles ended, by outcome.", ["outcome"], registry=REGISTRY
-)
-LAST_CYCLE = Gauge(
+CYCLES = _counter("harvestd_cycles_total", "Cycles ended, by outcome.", ["outcome"])
+LAST_CYCLE = _gauge(
     "harvestd_last_cycle_timestamp_seconds",
     "Unix time the last cycle finished; 0 before the first.",
-    registry=REGISTRY,
 )
-CYCLE_SECONDS = Histogram(
-    "harvestd_cycle_duration_seconds",
-    "Wall time of one cycle.",
-    buckets=SECONDS_OF_A_CYCLE,
-    registry=REGISTRY,
+CYCLE_SECONDS = _histogram(
+    "harvestd_cycle_duration_seconds", "Wall time of one cycle.", buckets=SECONDS_OF_A_CYCLE
 )
 
 # The process and its database
-HEARTBEAT_AGE = Gauge(
-    "harvestd_heartbeat_age_seconds",
-    "Time since the database last confirmed this replica.",
-    registry=REGISTRY,
+HEARTBEAT_AGE = _gauge(
+    "harvestd_heartbeat_age_seconds", "Time since the database last confirmed this replica."
 )
-DATABASE_UP = Gauge(
-    "harvestd_database_up", "1 while the database answers, else 0.", registry=REGISTRY
-)
-SEATS_IN_USE = Gauge(
-    "harvestd_seats_in_use", "Database connections bound to a run.", registry=REGISTRY
-)
-SEAT_WAIT_SECONDS = Histogram(
+DATABASE_UP = _gauge("harvestd_database_up", "1 while the database answers, else 0.")
+SEATS_IN_USE = _gauge("harvestd_seats_in_use", "Database connections bound to a run.")
+SEAT_WAIT_SECONDS = _histogram(
     "harvestd_seat_wait_seconds",
     "How long a run waited for its database connection.",
     buckets=SECONDS_OF_A_WAIT,
-    registry=REGISTRY,
 )
-EVENT_LOOP_LAG = Gauge(
+EVENT_LOOP_LAG = _gauge(
     "harvestd_event_loop_lag_seconds",
     "How much later than asked the event loop came back, at the last look.",
-    registry=REGISTRY,
 )
-LOG_LINES_DROPPED = Counter(
-    "harvestd_log_lines_dropped_total",
-    "Log lines that could not be written.",
-    registry=REGISTRY,
+LOG_LINES_DROPPED = _counter(
+    "harvestd_log_lines_dropped_total", "Log lines that could not be written."
 )
-BUILD_INFO = Gauge(
-    "harvestd_build_info",
-    "Always 1; the version is in the label.",
-    ["version"],
-    registry=REGISTRY,
-)
+BUILD_INFO = _gauge("harvestd_build_info", "Always 1; the version is in the label.", ["version"])
 
 
 @dataclass(frozen=True, slots=True)
