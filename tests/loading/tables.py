@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from harvestd.database.statements import sql
+from harvestd.loading.columns import Column
 from harvestd.loading.rows import Row
-from harvestd.loading.values import Column
 from harvestd.loading.writes import TableShape, arrays_for, upsert_statement
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
@@ -58,7 +58,7 @@ async def upsert(
     inserted = updated = 0
     for columns, arrays in arrays_for(shape, key, rows):
         statement = upsert_statement(shape, columns, key)
-        row = await connection.fetchrow(statement.text, tenant_id, *arrays)
+        row = await connection.fetchrow(statement, tenant_id, *arrays)
         assert row is not None
         inserted, updated = inserted + row["inserted"], updated + row["updated"]
     return inserted, updated

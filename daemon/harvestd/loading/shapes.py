@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from harvestd.database.pool import Database
 from harvestd.errors import WriteRefused
-from harvestd.loading.values import Column
-from harvestd.loading.writes import TableShape, UpsertStatement, upsert_statement
+from harvestd.loading.columns import Column
+from harvestd.loading.writes import TableShape, upsert_statement
 
 STATEMENTS_MAX = 2_000
 
@@ -18,7 +18,7 @@ class Shapes:
     def __init__(self, database: Database) -> None:
         self._line = database.line("shapes")
         self._shapes: dict[tuple[str, str], TableShape] = {}
-        self._upserts: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], UpsertStatement] = {}
+        self._upserts: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], str] = {}
 
     def forget(self) -> None:
         """A schema was applied: read everything anew."""
@@ -46,9 +46,7 @@ class Shapes:
             self._shapes[(schema, table)] = shape
         return shape
 
-    def upsert(
-        self, shape: TableShape, columns: tuple[str, ...], key: Sequence[str]
-    ) -> UpsertStatement:
+    def upsert(self, shape: TableShape, columns: tuple[str, ...], key: Sequence[str]) -> str:
         """The statement that upserts these columns by this key.  Raises: WriteRefused."""
         wanted = (shape.schema, shape.table, columns, tuple(key))
         statement = self._upserts.get(wanted)
