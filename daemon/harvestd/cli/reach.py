@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from harvestd.database.embedded import EmbeddedServer, embedded_server
 from harvestd.database.migrations import check_schema
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
 from harvestd.errors import HarvestdError
 from harvestd.observing.logs import configure
 from harvestd.settings import PREFIX, Settings, load_settings
@@ -90,11 +90,8 @@ async def _prepared(url: str, prepare: Work[None], work: Work[T]) -> T:
 
 
 async def _see_schema(database: Database) -> None:
-    connection = await database.connect("status")
-    try:
+    async with closing(await database.connect("status")) as connection:
         await check_schema(connection)
-    finally:
-        await connection.close(timeout=2)
 
 
 async def _migrate(database: Database) -> None:

@@ -20,6 +20,7 @@ from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError, Unreachable
 
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 STATEMENT_SECONDS = 60.0
 """No statement of the daemon's own takes longer; a stalled connection is given up then."""
 
@@ -202,13 +203,23 @@ class Line:
         """End the connection; a later call opens a new one."""
         async with self._turn:
             connection, self._connection = self._connection, None
-            if connection is not None and not connection.is_closed():
-                try:
-                    await connection.close(timeout=2)
-                except (asyncpg.PostgresError, *LOST):
-                    connection.terminate()
+            if connection is not None:
+                async with closing(connection):
+                    pass
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            connection.terminate()
+
+
+@asynccontextmanager
+async def closing(connection: asyncpg.Connection[Any]) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """The connection for the length of the block; then it is ended, politely or else at once."""
+    try:
+        yield connection
+    finally:
+        try:
+            await connection.close(timeout=CLOSE_SECONDS)
+        except (asyncpg.PostgresError, *LOST):
             connection.terminate()

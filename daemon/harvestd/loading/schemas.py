@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.catalog.discover import RESERVED
-from harvestd.database.pool import LOST, Database, translate
+from harvestd.database.pool import LOST, Database, closing, translate
 from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
 from harvestd.database.statements import sql
 from harvestd.database.step import step
@@ -37,7 +37,6 @@ STATEMENT_SECONDS = 300
 """One statement of a schema.sql takes no longer: an index on a large table may need minutes."""
 LOCK_SECONDS = 5
 """While a statement waits for a table, every load of it waits behind the statement."""
-CLOSE_SECONDS = 2
 FINDINGS_SHOWN_MAX = 10
 
 # RESET ALL goes first: what the file has set must not decide how our statements are read.
@@ -79,8 +78,8 @@ async def apply_source_schema(
     _check_name(source)
     schema_hash = f"{schema_hash} {FINISHING}"
     try:
-        connection = await database.connect(f"schema of {source}")
-        try:
+        # Its end also ends the turn.
+        async with closing(await database.connect(f"schema of {source}")) as connection:
             if await _is_applied(connection, roles, source, schema_hash):
                 return False
             async with _turn(connection, source):
@@ -91,8 +90,6 @@ async def apply_source_schema(
                 await step("schema_finished")
                 await connection.fetchval(sql("note_source_schema"), source, schema_hash, roles.hex)
                 return True
-        finally:
-            await _close(connection)  # and with it ends the turn
     except (asyncpg.PostgresError, *LOST) as error:
         if isinstance(error.__context__, asyncio.CancelledError):
             raise error.__context__ from None  # cleaning up after it failed
@@ -146,22 +143,13 @@ async def _login(
             password=password,
             statement_seconds=STATEMENT_SECONDS + 10,
         )
-        try:
+        async with closing(own):
             yield own
-        finally:
-            await _close(own)
     finally:
         # The file may have changed its own role's password and settings.
         await connection.execute(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
         await connection.execute(f"ALTER ROLE {role} RESET ALL")
         await _end_backends(connection, role)
-
-
-async def _close(connection: asyncpg.Connection[Any]) -> None:
-    try:
-        await connection.close(timeout=CLOSE_SECONDS)
-    except (asyncpg.PostgresError, *LOST):
-        connection.terminate()
 
 
 async def _end_backends(connection: asyncpg.Connection[Any], role: str) -> None:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from harvestd import __version__
 from harvestd.database.migrations import check_schema, migrate
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles, prepared_transactions_max
 from harvestd.errors import DatabaseError, HarvestdError, Unreachable
 from harvestd.execution.feeder import Feeder
@@ -297,16 +297,13 @@ async def prepare_database(database: Database) -> Roles:
     Raises: Unreachable; SchemaTooNew, SchemaTooOld (adoption and breaking migrations are for
     `harvestd migrate`); DatabaseError, when the role lacks a right.
     """
-    connection = await database.connect("migrate")
-    try:
+    async with closing(await database.connect("migrate")) as connection:
         for name in await migrate(connection, explicit=False):
             log.info("migration_applied", migration=name)
         await check_schema(connection)
         if (prepared := await prepared_transactions_max(connection)) > 0:
             log.warning("prepared_transactions_admitted", transactions_max=prepared)
         return await ensure_roles(connection)
-    finally:
-        await connection.close(timeout=2)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:
