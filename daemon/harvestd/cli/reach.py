@@ -35,11 +35,10 @@ class Reached:
     embedded: EmbeddedServer | None = None
 
 
-def command_settings(**overrides: object) -> Settings:
+def command_settings() -> Settings:
     """The settings of a command that answers and ends: quiet, unless a level was asked for."""
-    if PREFIX + "LOG_LEVEL" not in os.environ:
-        overrides.setdefault("log_level", "warning")
-    return load_settings(None, **overrides)
+    asked = PREFIX + "LOG_LEVEL" in os.environ
+    return load_settings() if asked else load_settings(None, log_level="warning")
 
 
 def ask_database(ask: Work[T]) -> T:

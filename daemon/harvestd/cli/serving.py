@@ -247,7 +247,7 @@ def name_refused(problems: Sequence[Problem], unusable: Mapping[str, str]) -> in
 
 def name_troubles(report: Sequence[RunReported]) -> int:
     """Say which runs somebody has to look at; how many."""
-    troubled = [run for run in report if run.trouble]
+    troubled = [run for run in report if run.in_trouble]
     for run in troubled[:TROUBLES_TOLD_MAX]:
         name = f"{run.tenant_id} {run.data_source}/{run.script} {explain.word_of(run)}"
         print_told(name, explain.reason_of(run) or HarvestdError("nothing is known"), sys.stderr)

@@ -200,11 +200,6 @@ async def _look(
     return missing, adopted
 
 
-def prisma_lines() -> str:
-    """What an application with Prisma adds to schema.prisma, and the zone for its role."""
-    return PRISMA_LINES
-
-
 def refuse_old_server(version_num: int) -> None:
     """Raise DatabaseError for a PostgreSQL older than 15; ``version_num`` as in 150004."""
     if version_num < OLDEST_SERVER:
@@ -338,4 +333,4 @@ async def _report_adoption(
             f"{row['tenant_id']}/{row['data_source']}: the script {row['script']!r} keeps its "
             "name, since another row has the same one without the ending"
         )
-    report(prisma_lines())
+    report(PRISMA_LINES)

@@ -28,7 +28,7 @@ class Difference:
     """How many rows were changed, and which could not be."""
 
     enrolled: int = 0
-    revived: int = 0
+    """Rows that are new, or in use again."""
     retired: int = 0
     too_long: set[str] = field(default_factory=set)
     """Tenants whose id fits into no key."""
@@ -184,10 +184,10 @@ class Enrolment:
         if plan.enrol:
             rows = await self._page_line.fetch(
                 "enrol_runs",
-                [one.key.tenant_id for one in plan.enrol],
-                [one.key.source for one in plan.enrol],
-                [one.key.script for one in plan.enrol],
-                [one.origin for one in plan.enrol],
+                [key.tenant_id for key in plan.enrol],
+                [key.source for key in plan.enrol],
+                [key.script for key in plan.enrol],
+                list(plan.enrol.values()),
             )
             difference.enrolled += len(rows)
         if plan.go_on:
@@ -197,7 +197,7 @@ class Enrolment:
                 [one.origin for one in plan.go_on],
                 [multirange([one.covered] if one.covered else []) for one in plan.go_on],
             )
-            difference.revived += len(rows)
+            difference.enrolled += len(rows)
             revived = {row["run_no"] for row in rows}
             tenant_of = {row["run_no"]: row["tenant_id"] for row in page}
             difference.locked |= {

@@ -39,7 +39,6 @@ HELD_AFTER_DEATHS = (
 class Beat:
     """What the database answered to one heartbeat."""
 
-    now: datetime
     alive: bool
     forced_at: datetime
     woken_at: datetime
@@ -113,7 +112,6 @@ class Heartbeat:
         if row["alive"]:
             self.confirmed_at = sent
         return Beat(
-            now=row["now"],
             alive=row["alive"],
             forced_at=row["forced_at"],
             woken_at=row["woken_at"],

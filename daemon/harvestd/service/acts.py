@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 from harvestd.database.pool import Database
@@ -28,7 +29,6 @@ class Chosen:
 
     name: ScriptName
     held: bool
-    retired: bool = False
 
 
 class Acts:
@@ -73,7 +73,7 @@ class Acts:
         """These runs of a tenant are due now; those that are held go on undisturbed."""
         rows = await self._line.fetch("trigger_runs", tenant_id, source, script)
         await self._wake()
-        return [Chosen(ScriptName(row["data_source"], row["script"]), row["held"]) for row in rows]
+        return list(map(_chosen, rows))
 
     async def reset(self, tenant_id: str, source: str | None, script: str | None) -> list[Chosen]:
         """Forget the progress of these runs: ledger and bookmarks; loaded rows stay.
@@ -94,14 +94,14 @@ class Acts:
                 next_step="run the same command again in a moment",
             ) from None
         await self._wake()
-        names = (ScriptName(row["data_source"], row["script"]) for row in rows)
-        reset = [
-            Chosen(name, row["held"], row["retired"]) for name, row in zip(names, rows, strict=True)
-        ]
-        return sorted(reset, key=lambda one: one.name)
+        return sorted(map(_chosen, rows), key=lambda one: one.name)
 
     async def _wake(self, *, forced: bool = False) -> None:
         await self._line.fetch("force_cycle", forced)
+
+
+def _chosen(row: Any) -> Chosen:
+    return Chosen(ScriptName(row["data_source"], row["script"]), row["held"])
 
 
 async def take_over_embedded(database: Database, *, lease: timedelta, tick: timedelta) -> int:

@@ -177,8 +177,8 @@ class Cycle:
         self.applied_version = self.catalog.version
         if catalog_changed or hourly:
             self.compared_at = now
-        if difference.enrolled or difference.revived:
-            log.info("runs_enrolled", runs=difference.enrolled + difference.revived)
+        if difference.enrolled:
+            log.info("runs_enrolled", runs=difference.enrolled)
         if difference.retired:
             log.info("runs_retired", runs=difference.retired)
         if difference.too_long:

@@ -113,15 +113,10 @@ class RunReported:
     covered_to: datetime | None
 
     @property
-    def trouble(self) -> str | None:
-        """Why somebody has to look at it, or None: a wait with a date mends itself."""
-        if self.blocked_by:
-            return f"blocked: {self.blocked_by}"
-        if self.status == "FAILED":
-            return self.error or self.reason or "failed"
-        if self.status == "WAITING" and self.waits_until is None:
-            return self.reason or "waits for authorisation"
-        return None
+    def in_trouble(self) -> bool:
+        """Whether somebody has to look at it: a wait with a date mends itself."""
+        waits_for_somebody = self.status == "WAITING" and self.waits_until is None
+        return bool(self.blocked_by) or self.status == "FAILED" or waits_for_somebody
 
 
 @dataclass(frozen=True, slots=True)

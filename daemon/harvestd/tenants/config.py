@@ -61,7 +61,6 @@ class Tenant:
 
     tenant_id: str
     runs_max: int | None = None
-    paused: bool = False
     envs: Mapping[str, Env] = field(default_factory=dict, repr=False)
     too_large: frozenset[str] = frozenset()
     """Data sources whose configuration is over ENV_BYTES_MAX, and was not read."""
