@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,40 @@ async def test_a_configuration_changed_while_the_daemon_was_down_ends_the_wait(
     assert after[MAIN]["word"] == "COMPLETED"
     # Its change was seen before the restart: the restart is no news.
     assert after["globex/probe/main"]["fence"] == before["globex/probe/main"]["fence"]
+
+
+@pytest.mark.parametrize("change", ["its plugin", "its configuration"])
+async def test_a_turn_that_takes_long_starts_nothing_from_what_has_changed_since(
+    change: str, database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "new", "GATE": str(gate)}})
+    await query(
+        database_url, "UPDATE tenant_data_source_config SET value = 'old' WHERE key = 'KEY'"
+    )
+    second = "dependencies = ['probe/main']\n" + textwrap.dedent(HELD_BACK).replace(
+        "Refused", "Unauthorised"
+    )
+    first = HELD_BACK.replace('if env["KEY"] == "old"', "if False")
+    files = {"probe/main.py": first, "probe/second.py": second}
+    async with running_app(database_url, tmp_path, files) as app:
+        await in_hand(app)
+        if change == "its plugin":
+            write_plugins(tmp_path / "plugins", {"probe/second.py": SIMPLE})
+        else:
+            await query(
+                database_url,
+                "UPDATE tenant_data_source_config SET value = 'new' WHERE key = 'KEY'",
+            )
+        app.wanted.ask("the test", forced=False)
+        await app.cycles.get()
+        gate.unlink()
+        await app.feeder.idle()
+        await cycle(app, forced=False)
+        second_run = (await runs(database_url))["acme/probe/second"]
+
+    assert (second_run["word"], second_run["blocked_by"]) == ("COMPLETED", None)
 
 
 @pytest.mark.parametrize("mended", ["by hand", "by its author"])

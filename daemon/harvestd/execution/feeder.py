@@ -51,6 +51,8 @@ class Feeder:
         self._unusable: Mapping[str, str] = {}
         self._pending: dict[str, DueTenant] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
+        self._outdated: dict[str, asyncio.Event] = {}
+        """Of each tenant that is fetched or in hand: set once it would run from old values."""
         self._fetching = 0
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
@@ -66,11 +68,19 @@ class Feeder:
         """
         if self._parts.draining.is_set():
             return
+        if catalog is not self._catalog:
+            self.outdate(self._outdated)
         self._catalog = catalog
         self._unusable = unusable
         ordered = sorted(due, key=lambda tenant: (tenant.due_at, tenant.tenant_id))
         self._pending = {tenant.tenant_id: tenant for tenant in ordered}
         self._note_change()
+
+    def outdate(self, tenant_ids: Iterable[str]) -> None:
+        """Start nothing more from what the turns of these tenants have read; they end early."""
+        for tenant_id in tenant_ids:
+            if (outdated := self._outdated.get(tenant_id)) is not None:
+                outdated.set()
 
     @property
     def tenants_left(self) -> int:
@@ -109,6 +119,7 @@ class Feeder:
                 page.append(tenant)
         for tenant in page:
             del self._pending[tenant.tenant_id]
+            self._outdated[tenant.tenant_id] = asyncio.Event()
         self._fetching = len(page)
         return page
 
@@ -119,6 +130,9 @@ class Feeder:
             report_database_error(error, "turns were not started")  # the next cycle lists them
             turns = []
         self._fetching = 0
+        for due in page:
+            if not any(turn.tenant.tenant_id == due.tenant_id for turn in turns):
+                del self._outdated[due.tenant_id]
         for turn in turns:
             tenant_id = turn.tenant.tenant_id
             task = asyncio.create_task(self._turn(turn), name=f"turn of {tenant_id}")
@@ -140,6 +154,7 @@ class Feeder:
             log.error("turn_failed", reason=type(error).__name__, exc_info=error)
         finally:
             self._turns.pop(turn.tenant.tenant_id, None)
+            self._outdated.pop(turn.tenant.tenant_id, None)
             self._note_change()
 
     async def _read_turns(self, page: list[DueTenant]) -> list[TenantTurn]:
@@ -186,7 +201,8 @@ class Feeder:
             and name not in due
             and self._why_unusable(name, tenant) is None
         )
-        return TenantTurn(tenant, states, due - unusable.keys(), unusable, blocked)
+        outdated = self._outdated[tenant.tenant_id]
+        return TenantTurn(tenant, states, due - unusable.keys(), unusable, blocked, outdated)
 
     def _why_unusable(self, name: ScriptName, tenant: Tenant) -> str | None:
         if name.source in tenant.too_large:

@@ -50,6 +50,8 @@ class TenantTurn:
     due: frozenset[ScriptName]
     unusable: Mapping[ScriptName, str] = field(default_factory=dict)
     blocked: frozenset[ScriptName] = frozenset()
+    outdated: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once configuration or plugins changed: nothing more is started from what this holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,8 @@ async def take_turn(
 
     At most ``tenant.runs_max`` attempts at once.  One that fails takes nothing with it but
     what needs it.  One whose slice is over goes behind those that wait, and if
-    ``tenants_wait`` for a turn, behind those: the answer is what is left so, run_no → fence.
+    ``tenants_wait`` for a turn, behind those: the answer is what is left so, run_no → fence,
+    and all that was not begun when the turn was outdated.
     """
     graph = catalog.graph_for(frozenset(turn.tenant.envs))
     nodes = set(graph.order)
@@ -170,16 +173,19 @@ async def take_turn(
     try:
         while sorter.is_active():
             _settle(going)
-            _start(going)
+            if not turn.outdated.is_set():
+                _start(going)
+            elif not going.attempts:
+                break
             if going.attempts:
                 await _wait_for_one(going)
     finally:
         for task in going.attempts:
             task.cancel()
         await asyncio.gather(*going.attempts, return_exceptions=True)
-    if going.blocked and not parts.draining.is_set():
+    if going.blocked and not (parts.draining.is_set() or turn.outdated.is_set()):
         await _say_blocked(parts, going.blocked)
-    left = (listed[name] for name in going.postponed)
+    left = (listed[name] for name in turn.due if name not in going.done or name in going.postponed)
     return {run.run_no: run.fence for run in left}
 
 
@@ -218,6 +224,8 @@ async def _wait_for_one(going: _Going) -> None:
     for task in ended:
         name = going.attempts.pop(task)
         outcome = task.result()
+        if outcome is None and going.turn.outdated.is_set():
+            continue  # perhaps it was not begun: left for whoever reads anew
         if outcome is Outcome.YIELDED:
             going.listed[name] = replace(going.listed[name], fence=going.listed[name].fence + 1)
             if not going.tenants_wait():
@@ -236,7 +244,7 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
     assert script is not None
     try:
         async with going.limits.slot(name.source, suspect=going.turn.runs[name].suspect):
-            if going.parts.draining.is_set():
+            if going.parts.draining.is_set() or going.turn.outdated.is_set():
                 return None
             outcome = await attempt_run(
                 going.parts,

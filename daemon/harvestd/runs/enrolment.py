@@ -30,6 +30,8 @@ class Difference:
     enrolled: int = 0
     """Rows that are new, or in use again."""
     retired: int = 0
+    changed: frozenset[str] = frozenset()
+    """Tenants with a new configuration: call `wake` once nothing runs any more from the old."""
     too_long: set[str] = field(default_factory=set)
     """Tenants whose id fits into no key."""
     locked: dict[int, str] = field(default_factory=dict)
@@ -56,8 +58,8 @@ class Enrolment:
         self._mark: str | None = None
         self._unfinished: set[str] = set()
         self._noted: set[int] = set()
-        self._late_tenants: dict[str, datetime] = {}
-        """Whose change a run under way may not have seen, and until when it had to start."""
+        self._to_wake: dict[str, datetime] = {}
+        """Whose change a run may not have seen, and until when it had to start."""
         self._late_runs: list[int] = []
         """Under way with the content that their plugin had before it changed."""
 
@@ -84,13 +86,26 @@ class Enrolment:
             difference = await self._apply_all(scripts, clock)
         else:
             difference = await self._apply_to(sorted({*changed, *self._unfinished}), scripts, clock)
+        difference.changed = frozenset(changed)
         # At the start a run may have seen the change already, under another replica; later
         # a note that was never seen before is news, whenever its transaction began.
-        await self._wake(changed if first else dict.fromkeys(changed, FOREVER))
+        self._to_wake |= changed if first else dict.fromkeys(changed, FOREVER)
         self._mark = row["mark"]
         self._noted = set(row["change_nos"])
         self._unfinished = set(difference.locked.values())
         return difference
+
+    async def wake(self) -> None:
+        """End waits and backoff of the tenants that changed; of runs under way once they ended."""
+        asked = self._to_wake
+        if not asked:
+            return
+        rows = await self._line.fetch("wake_runs_of", list(asked), list(asked.values()))
+        self._to_wake = {
+            # Never later than the first time: what starts from then on sees the change.
+            row["tenant_id"]: min(asked[row["tenant_id"]], row["asked_at"])
+            for row in rows
+        }
 
     async def wake_changed(self, scripts: Mapping[ScriptName, Script], *, everything: bool) -> None:
         """End the backoff of runs whose plugin is another than when they failed.
@@ -129,18 +144,6 @@ class Enrolment:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""
         await self._line.fetch("make_history_partitions")
         await self._line.fetch("forget_config_changes")
-
-    async def _wake(self, changed: Mapping[str, datetime]) -> None:
-        """End the waits of tenants whose configuration changed: tenant → when, or FOREVER."""
-        asked = {**self._late_tenants, **changed}
-        if not asked:
-            return
-        rows = await self._line.fetch("wake_runs_of", list(asked), list(asked.values()))
-        self._late_tenants = {
-            # Never later than the first time: what starts from then on sees the change.
-            row["tenant_id"]: min(asked[row["tenant_id"]], row["asked_at"])
-            for row in rows
-        }
 
     async def _apply_all(self, scripts: Mapping[ScriptName, Script], clock: Clock) -> Difference:
         difference = Difference()

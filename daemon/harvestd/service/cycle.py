@@ -172,6 +172,8 @@ class Cycle:
         scripts = {script.name: script for script in self.catalog.scripts_of(self.catalog.sources)}
         await self.enrolment.wake_changed(scripts, everything=catalog_changed)
         difference = await self.enrolment.apply(scripts, everything=catalog_changed or hourly)
+        self.feeder.outdate(difference.changed)
+        await self.enrolment.wake()
         if hourly:
             await self.enrolment.housekeep()
         self.applied_version = self.catalog.version
