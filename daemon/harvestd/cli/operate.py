@@ -56,21 +56,16 @@ def reset_runs(
 ) -> int:
     """Forget progress; the exit code."""
 
-    async def look(database: Database) -> list[RunSeen]:
-        return await runs_chosen(Status(database), tenant_id, source, script)
-
-    async def act(database: Database) -> list[Chosen]:
-        return await Acts(database).reset(tenant_id, source, script)
-
+    chosen = (tenant_id, source, script)
     with changing_database() as call:
-        runs: list[RunSeen] = call(look)
+        runs: list[RunSeen] = call(lambda database: runs_chosen(Status(database), *chosen))
         names = ", ".join(f"{run.data_source}/{run.script}" for run in runs)
         question = (
             f"This forgets how far {count(len(runs), 'run')} of {tenant_id} came ({names}): "
             "everything is read again. Loaded rows stay."
         )
         confirm(question, yes=yes, needed_elsewhere=True, what="reset")
-        reset: list[Chosen] = call(act)
+        reset: list[Chosen] = call(lambda database: Acts(database).reset(*chosen))
     if as_json:
         print_json({"tenant_id": tenant_id, "reset": [str(one.name) for one in reset]})
         return 0

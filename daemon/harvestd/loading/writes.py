@@ -116,7 +116,7 @@ def _on_conflict(shape: TableShape, columns: Sequence[str], full_key: Sequence[s
 
 
 def append_statement(shape: TableShape, columns: Sequence[str]) -> str:
-    """The insert of rows that have exactly ``columns``; parameters as in UpsertStatement."""
+    """The insert of rows that have exactly ``columns``; parameters as in `upsert_statement`."""
     return (
         f"INSERT INTO {quoted(shape.schema)}.{quoted(shape.table)}"
         f" ({listed(TENANT_ID, *columns)})\n    {select_arrays(shape, columns)}"

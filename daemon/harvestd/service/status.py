@@ -179,7 +179,3 @@ class Status:
         rows = await self._line.fetch("read_once_report", since)
         report = [RunReported(**row) for row in rows]
         return sorted(report, key=lambda run: (run.tenant_id, run.data_source, run.script))
-
-    async def rows_written(self) -> int:
-        """Rows that all runs have written, ever."""
-        return int(await self._line.fetchval("sum_rows_written"))
