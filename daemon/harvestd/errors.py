@@ -143,6 +143,8 @@ class SchemaRefused(PluginError):
     """A source's schema.sql failed, or holds what the wall does not admit."""
 
     code = "schema_refused"
+    in_use = False
+    """Whether a table was only in use at that moment."""
 
 
 # Tenants

@@ -182,6 +182,8 @@ async def forced_cycle(app: App, on_look: Callable[[], None] = lambda: None) -> 
     began, forced = await _looking(app, app.cycles.get, on_look)
     while not forced:  # one was under way already
         began, forced = await _looking(app, app.cycles.get, on_look)
+    if await _looking(app, app.schemas.wait, on_look):
+        await forced_cycle(app, on_look)  # their runs are due only now
     await _looking(app, app.feeder.idle, on_look)
     return began
 

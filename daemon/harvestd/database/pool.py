@@ -79,8 +79,7 @@ def _translated(error: BaseException) -> DatabaseError:
             "PostgreSQL refused a statement: this role may not do it",
             # Only the server's own words: a trigger may say anything under this code.
             why=denied if DENIED.fullmatch(denied) else "insufficient privilege (42501)",
-            next_step="GRANT it that right, or use the role that ran harvestd migrate; SQL of a "
-            "script has rights on its own data source only",
+            next_step="GRANT it that right, or use the role that ran harvestd migrate",
         )
     sqlstate = getattr(error, "sqlstate", None)
     names = [
@@ -91,8 +90,20 @@ def _translated(error: BaseException) -> DatabaseError:
     return DatabaseError(
         f"PostgreSQL refused a statement: {kind}" + (f" ({sqlstate})" if sqlstate else ""),
         why=", ".join(names).replace("_name", ""),
-        next_step="the server's log has the full text; values are left out here on purpose",
+        next_step=NEXT_STEPS.get(sqlstate or "", LOOK_IT_UP),
     )
+
+
+NEXT_STEPS = {
+    "53100": "free space where PostgreSQL keeps its data; runs go on by themselves",
+    "53200": "give PostgreSQL more memory, or lower its work_mem; runs go on by themselves",
+    "53300": "raise max_connections of PostgreSQL, or lower HARVESTD_SEATS_MAX",
+    "55P03": "try again: another session holds what it needs; pg_stat_activity shows whose",
+}
+LOOK_IT_UP = (
+    "the code is in PostgreSQL's appendix A; values are left out here on purpose, and a server of "
+    "your own has the full text in its log"
+)
 
 
 class Database:

@@ -70,6 +70,8 @@ class Parts:
     """Set once no new claims are to be made."""
     ask_cycle: Callable[[str], None]
     """Asks for a cycle soon, saying why."""
+    say_recorded: Callable[[str | None], None]
+    """Says whether the end of an attempt could be recorded, or why not."""
 
 
 @dataclass(slots=True)
@@ -266,6 +268,7 @@ async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
     claim = attempt.claim
     try:
         if ending.outcome is not Outcome.LOST and await parts.claims.record(claim, ending):
+            parts.say_recorded(None)
             return
         # Somebody raised the fence: what was loaded stays, the run is due again for its holder.
         metrics.CLAIMS_LOST.inc()
@@ -276,6 +279,7 @@ async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
     except DatabaseError as error:
         # The row stays ours and RUNNING; the next cycle finds it not in hand and gives it back.
         report_database_error(error, "an attempt was not recorded")
+        parts.say_recorded(f"the end of an attempt was not recorded: {error}")
 
 
 def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:

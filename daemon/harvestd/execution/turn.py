@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from graphlib import TopologicalSorter
+from types import MappingProxyType
 
 from harvestd.catalog.graph import Graph
 from harvestd.catalog.snapshot import Catalog
@@ -68,7 +69,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Due, but what it needs gave its place back to others: both come later in this cycle."""
+    """Due, but what it needs is not done yet: it gave its place back to others, and both come
+    ``again`` in this cycle, or another replica is at it."""
+
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,11 @@ def readiness(
     graph: Graph,
     turn: TenantTurn,
     done: Mapping[ScriptName, bool],
-    postponed: Collection[ScriptName] = (),
+    postponed: Mapping[ScriptName, Postponed] = MappingProxyType({}),
 ) -> Ready | Settled | Postponed | Blocked:
     """What to do with a script whose needs have all been dealt with; ``done`` says how.
 
-    ``postponed`` are those that go on later in this cycle, and hold what needs them.
+    ``postponed`` are those that go on later, and hold what needs them.
     """
     run = turn.runs.get(name)
     if run is None:
@@ -97,9 +101,11 @@ def readiness(
         return Settled(done=run.completed and not run.held)
     for need in sorted(graph.needs.get(name, frozenset())):
         if need in postponed:
-            return Postponed()
+            return postponed[need]
         if not done.get(need, False):
             needed = turn.runs.get(need)
+            if needed is not None and needed.held and need not in turn.due:
+                return Postponed(again=False)
             # Due in this turn too: it failed just now, and is due again when its row says so.
             waits = needed is not None and need not in turn.due
             return Blocked(str(need), needed.due_at if needed is not None and waits else None)
@@ -138,7 +144,7 @@ class _Going:
     blocked: list[tuple[Listed, str, datetime | None]] = field(default_factory=list)
     waiting: list[ScriptName] = field(default_factory=list)
     attempts: dict[asyncio.Task[Outcome | None], ScriptName] = field(default_factory=dict)
-    postponed: set[ScriptName] = field(default_factory=set)
+    postponed: dict[ScriptName, Postponed] = field(default_factory=dict)
 
     def others_wait(self, name: ScriptName) -> bool:
         """Whether somebody could use the place of an attempt of ``name``."""
@@ -185,8 +191,9 @@ async def take_turn(
         await asyncio.gather(*going.attempts, return_exceptions=True)
     if going.blocked and not (parts.draining.is_set() or turn.outdated.is_set()):
         await _say_blocked(parts, going.blocked)
-    left = (listed[name] for name in turn.due if name not in going.done or name in going.postponed)
-    return {run.run_no: run.fence for run in left}
+    left = [name for name in turn.due if name not in going.done]
+    left += [name for name, postponed in going.postponed.items() if postponed.again]
+    return {listed[name].run_no: listed[name].fence for name in left}
 
 
 def _settle(going: _Going) -> None:
@@ -199,9 +206,9 @@ def _settle(going: _Going) -> None:
                     continue
                 case Settled(done=done):
                     going.done[name] = done
-                case Postponed():
+                case Postponed() as later:
                     going.done[name] = False
-                    going.postponed.add(name)
+                    going.postponed[name] = later
                 case Blocked(by=by, due_at=due_at):
                     going.done[name] = False
                     going.blocked.append((going.listed[name], by, due_at))
@@ -231,7 +238,7 @@ async def _wait_for_one(going: _Going) -> None:
             if not going.tenants_wait():
                 going.waiting.append(name)
                 continue
-            going.postponed.add(name)
+            going.postponed[name] = Postponed(again=True)
         going.done[name] = outcome is Outcome.COMPLETED
         going.sorter.done(name)
 

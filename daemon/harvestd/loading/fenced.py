@@ -180,6 +180,11 @@ class Fenced:
         if sqlstate == "HD003":
             return WriteRefused(message, why="each script writes to its own data source's schema")
         translated = translate(error)
+        if sqlstate == "42501":
+            translated.next_step = (
+                "no GRANT is missing: a script reads its tenant's rows, and writes tables of its "
+                "own data source by INSERT and UPDATE, db.upsert, db.copy and db.sweep"
+            )
         if sqlstate is not None and sqlstate.startswith("42"):
             # Syntax and names of the plugin's own SQL: it quotes no row.
             translated.what += f": {message}"

@@ -247,7 +247,9 @@ def _failed(source: str, error: BaseException, statement: DdlStatement | None) -
         next_step = f"leave it out, or write CREATE SCHEMA IF NOT EXISTS {source}: it is there"
     elif sqlstate == QUERY_CANCELED:
         why = f"it took more than {STATEMENT_SECONDS} s, or was cancelled{where}"
-    return _refused(source, what, why=why, next_step=next_step, line=line)
+    refused = _refused(source, what, why=why, next_step=next_step, line=line)
+    refused.in_use = sqlstate == LOCK_NOT_AVAILABLE
+    return refused
 
 
 def _may_be_told(error: BaseException, statement: DdlStatement | None) -> bool:

@@ -193,7 +193,10 @@ def _check_writable(shape: TableShape, name: str, full_key: Sequence[str]) -> No
     elif column is None:
         own = [one for one in shape.columns if one not in (TENANT_ID, *FRAMEWORK_COLUMNS)]
         why = f"the table has no such column; it has {', '.join(own)}"
-        next_step = "add it to schema.sql, or leave it out of the rows"
+        next_step = (
+            "add it with ALTER TABLE ... ADD COLUMN IF NOT EXISTS to schema.sql (a CREATE TABLE "
+            "does nothing where the table is there), or leave it out of the rows"
+        )
     elif column.generated:
         why, next_step = "the database computes it", "leave it out of the rows"
     elif column.in_key and name not in full_key:

@@ -69,7 +69,7 @@ CLAIMS_LOST = _counter(
 )
 PLUGIN_PROBLEMS = _gauge(
     "harvestd_plugin_problems",
-    "Plugin files that cannot be used, and scripts blocked by the graph.",
+    "Plugin files that cannot be used, and data sources whose schema.sql is not applied.",
 )
 
 # Cycles

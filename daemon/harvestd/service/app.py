@@ -35,6 +35,7 @@ from harvestd.runs.heartbeat import Heartbeat, reap_forever
 from harvestd.service.beating import Beating
 from harvestd.service.cycle import Cycle
 from harvestd.service.http import Health, make_app, serve
+from harvestd.service.source_schemas import SourceSchemas
 from harvestd.service.supervisor import Supervisor
 from harvestd.service.ticker import Wanted, ticking
 from harvestd.settings import Settings
@@ -185,16 +186,16 @@ class App:
             allowed=frozenset(allowed),
             draining=self.draining,
             ask_cycle=lambda reason: self.wanted.ask(reason, forced=False),
+            say_recorded=self._note_record,
         )
         limits = Limits(settings.runs_max, settings.source_runs_max)
         self.feeder = Feeder(parts, limits, self.database)
+        self.schemas = SourceSchemas(self.database, roles, shapes, parts.ask_cycle)
         self.cycle = Cycle(
-            database=self.database,
-            roles=roles,
             plugin_dirs=settings.plugin_dirs,
             enrolment=enrolment,
             claims=self.claims,
-            shapes=shapes,
+            schemas=self.schemas,
             feeder=self.feeder,
             give_up=lambda run_nos: self.hands.cancel(Outcome.LOST, run_nos),
         )
@@ -219,6 +220,7 @@ class App:
     async def _leave(self) -> None:
         """Give back what is held, and declare this replica dead, so that others go on at once."""
         try:
+            await self.schemas.close()
             await self.claims.give_back(None)
             await self.seats.close()
             await self.heartbeat.leave()
@@ -275,6 +277,12 @@ class App:
                     self.cycles.put_nowait((began, forced))
                 if forced:
                     self.supervisor.ready()  # of the reload that asked for it
+
+    def _note_record(self, problem: str | None) -> None:
+        if problem is None:
+            self.health.clear("records")
+        else:
+            self.health.set_problem("records", problem)
 
     def _runs_freed(self) -> None:
         self.wanted.ask("runs of a dead replica", forced=False)

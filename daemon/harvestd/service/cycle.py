@@ -13,23 +13,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harvestd.catalog.discover import Source
 from harvestd.catalog.snapshot import EMPTY, Catalog, reload
-from harvestd.database.pool import Database
-from harvestd.database.roles import Roles
-from harvestd.errors import HarvestdError, Unreachable
 from harvestd.execution.feeder import DueTenant, Feeder
-from harvestd.loading.schemas import apply_source_schema
-from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
 from harvestd.runs.enrolment import Enrolment
+from harvestd.service.source_schemas import SourceSchemas
 
 log = get_logger()
 
 FULL_COMPARISON_SECONDS = 3600.0
-REFUSED_AGAIN_SECONDS = 300.0
 NEVER = datetime(1, 1, 3, tzinfo=UTC)
 
 
@@ -37,24 +31,20 @@ NEVER = datetime(1, 1, 3, tzinfo=UTC)
 class Cycle:
     """The parts of a cycle, and what it keeps from one to the next."""
 
-    database: Database
-    roles: Roles
     plugin_dirs: Sequence[Path]
     enrolment: Enrolment
     claims: Claims
-    shapes: Shapes
+    schemas: SourceSchemas
     feeder: Feeder
     give_up: Callable[[Collection[int]], object]
     """Cancels those of these runs that are in hand."""
     catalog: Catalog = EMPTY
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """Data sources whose schema.sql was refused, and why."""
+    """Data sources whose tables are not as their schema.sql says (yet), and why."""
     compared_at: float | None = None
     applied_version: str = ""
     """Of the catalog that the run rows were last compared with."""
     forced_at: datetime = NEVER
-    _refused: dict[str, tuple[str, float, str]] = field(default_factory=dict)
-    _applied: set[tuple[str, str]] = field(default_factory=set)
 
     async def run(self, in_hand: Callable[[], Collection[int]], *, forced: bool) -> datetime:
         """Run one cycle; the database's time of its beginning.
@@ -64,7 +54,8 @@ class Cycle:
         """
         started = time.perf_counter()
         await self._refresh_catalog()
-        await self._apply_schemas(again=forced)
+        self.unusable = await self.schemas.prepare(self.catalog.sources.values(), again=forced)
+        metrics.PLUGIN_PROBLEMS.set(len(self.catalog.problems) + len(self.unusable))
         await self._apply_difference()
         # Before the clock is read: what is given back now is due in this very cycle.
         await self.claims.give_back_strays(in_hand)
@@ -110,59 +101,12 @@ class Cycle:
             log.warning("plugin_shadowed", file=note)
         self.catalog = catalog
         scripts = catalog.scripts_of(catalog.sources)
-        metrics.PLUGIN_PROBLEMS.set(len(catalog.problems))
         log.info(
             "catalog_reloaded",
             scripts=len(scripts),
             sources=len(catalog.sources),
             problems=len(catalog.problems),
         )
-
-    async def _apply_schemas(self, *, again: bool) -> None:
-        refused = {
-            source.name: await self._apply_schema(source, again=again)
-            for source in self.catalog.sources.values()
-        }
-        self.unusable = {name: why for name, why in refused.items() if why is not None}
-
-    async def _apply_schema(self, source: Source, *, again: bool) -> str | None:
-        """Why the source's tables are not there and finished, or None if they are.
-
-        A file that was refused is tried ``again`` when asked for, or after a while, or changed:
-        one that runs into its time limit must not stall every cycle.
-        """
-        if source.schema_sql is None or source.schema_hash is None:
-            return None
-        wanted = (source.name, source.schema_hash)
-        if wanted in self._applied:
-            return None
-        content, refused_at, why = self._refused.get(source.name, ("", 0.0, ""))
-        recently = time.monotonic() - refused_at < REFUSED_AGAIN_SECONDS
-        if content == source.schema_hash and recently and not again:
-            return why
-        began = time.monotonic()
-        try:
-            applied = await apply_source_schema(
-                self.database,
-                self.roles,
-                source=source.name,
-                schema_sql=source.schema_sql,
-                schema_hash=source.schema_hash,
-            )
-        except Unreachable:
-            raise
-        except HarvestdError as error:
-            self._refused[source.name] = (source.schema_hash, time.monotonic(), str(error))
-            log.error("schema_refused", source=source.name, code=error.code, what=str(error))
-            return str(error)
-        self._refused.pop(source.name, None)
-        self._applied.add(wanted)
-        if applied:
-            self.shapes.forget()
-            log.info(
-                "schema_applied", source=source.name, seconds=round(time.monotonic() - began, 3)
-            )
-        return None
 
     async def _apply_difference(self) -> None:
         now = time.monotonic()

@@ -91,6 +91,8 @@ class RunSeen:
     seconds: float | None
     held_by: str | None
     silent_seconds: float | None
+    stopped: bool
+    """Not tried again by itself: its configuration or plugin has to change, or a trigger."""
 
 
 @dataclass(frozen=True, slots=True)

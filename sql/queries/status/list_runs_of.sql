@@ -4,7 +4,8 @@
 -- -> data_source, script, status, retired, blocked_by, reason, error, failures,
 --    due_seconds (until it is due; negative: overdue), waits_until, covered_from, covered_to,
 --    lag_seconds (now less the watermark), rows_written, started_at (null: never ran), seconds
---    (of the last attempt), held_by (host and pid), silent_seconds (since its heartbeat)
+--    (of the last attempt), held_by (host and pid), silent_seconds (since its heartbeat),
+--    stopped (it is not tried again by itself)
 SELECT run.data_source,
        run.script,
        run.status::text AS status,
@@ -28,7 +29,8 @@ SELECT run.data_source,
        CASE WHEN run.fence > 0 AND run.replica_id IS NULL
             THEN extract(epoch FROM run.completed_at - run.started_at)::float8 END AS seconds,
        replica.host || ' pid ' || replica.pid AS held_by,
-       extract(epoch FROM clock_timestamp() - replica.heartbeat_at)::float8 AS silent_seconds
+       extract(epoch FROM clock_timestamp() - replica.heartbeat_at)::float8 AS silent_seconds,
+       run.not_before = 'infinity' AS stopped
 FROM public.data_source_run AS run
 LEFT JOIN harvestd.replica AS replica ON replica.replica_id = run.replica_id
 WHERE run.tenant_id = $1::text
