@@ -77,9 +77,10 @@ async def test_what_a_script_prints_is_its_log_without_its_secrets(
         "--once",
         "--json",
         url=database_url,
-        settings={"HARVESTD_PLUGIN_DIRS": str(plugins), "HARVESTD_DATA_DIR": str(tmp_path)},
+        settings={"PLUGIN_DIRS": str(plugins), "DATA_DIR": str(tmp_path)},
     )
 
+    assert done.code == 0, done.err
     assert [run["status"] for run in done.json] == ["COMPLETED"]
     assert "the key is [redacted]" in done.err
     assert "and again [redacted]" in done.err
