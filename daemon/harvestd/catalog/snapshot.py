@@ -67,11 +67,10 @@ class Catalog:
         for problem in self.problems:
             if problem.source == name.source and problem.script in (name.script, None):
                 return str(problem)
-        rows = f"data_source = '{name.source}' AND script = '{name.script}'"
         return (
             f"no plugin folder of {socket.gethostname()} has {name}; why: it was removed, or not "
-            "deployed there; next: bring it back, or forget its runs and their progress: "
-            f"DELETE FROM data_source_run WHERE {rows}"  # noqa: S608 - for a person to run
+            "deployed there; next: bring it back, or delete its rows from data_source_run (which "
+            "forgets its progress, and nothing that was loaded)"
         )
 
     def scripts_of(self, sources: Iterable[str]) -> tuple[Script, ...]:
