@@ -40,8 +40,10 @@ class InlineExecutor:
         strays = Started()
         current = asyncio.current_task()
         task = asyncio.create_task(_call(call, strays), name=current.get_name() if current else "")
+        ended = asyncio.get_running_loop().create_future()
+        task.add_done_callback(lambda _: ended.done() or ended.set_result(None))
         try:
-            await asyncio.wait({task})
+            await ended
         except asyncio.CancelledError:
             # The time limit, the drain, or a lost lease; whatever run() makes of it.
             await self._end(call, {task, *strays.tasks_left})

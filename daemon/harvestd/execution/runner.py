@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -302,6 +303,7 @@ def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
     )
 
 
+@lru_cache(maxsize=4_096)
 def cache_folder(root: Path, tenant_id: str, source: str) -> Path:
     """Where a tenant's data source may keep files; named by a hash, since ids are any text."""
     name = hashlib.sha256(f"{len(tenant_id)}:{tenant_id}/{source}".encode()).hexdigest()[:32]
