@@ -41,7 +41,12 @@ class InlineExecutor:
         current = asyncio.current_task()
         task = asyncio.create_task(_call(call, strays), name=current.get_name() if current else "")
         ended = asyncio.get_running_loop().create_future()
-        task.add_done_callback(lambda _: ended.done() or ended.set_result(None))
+
+        def wake(_: object) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        task.add_done_callback(wake)
         try:
             await ended
         except asyncio.CancelledError:

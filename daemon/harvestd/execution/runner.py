@@ -249,6 +249,7 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     )
     limit = script.timeout or parts.timeout
     executor = parts.executors[script.isolation or "inline"]
+    began = time.perf_counter()
     try:
         async with asyncio.timeout(limit.total_seconds()) as deadline:
             await executor.run(call)
@@ -261,6 +262,8 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
             next_step="make the window narrower, or set `timeout` in the script",
         ) from None
     finally:
+        seconds = time.perf_counter() - began
+        metrics.of_script(claim.key.source, claim.key.script).window_seconds.observe(seconds)
         await fenced.end()
         attempt.rows += rows_written_by(db)
 

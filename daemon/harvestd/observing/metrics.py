@@ -7,10 +7,11 @@ whatever is configured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -56,6 +57,13 @@ WINDOWS_TOTAL = _counter(
     "harvestd_windows_total", "Windows covered, with their data committed.", ["source", "script"]
 )
 
+WINDOW_SECONDS = _histogram(
+    "harvestd_window_duration_seconds",
+    "Wall time of one call of run().",
+    ["source", "script"],
+    buckets=SECONDS_OF_A_RUN,
+)
+
 # Runs, as this replica sees them
 RUNS_DUE = _gauge("harvestd_runs_due", "Runs that may be claimed now.")
 RUNS_IN_PROGRESS = _gauge("harvestd_runs_in_progress", "Attempts under way in this process.")
@@ -70,6 +78,42 @@ CLAIMS_LOST = _counter(
 PLUGIN_PROBLEMS = _gauge(
     "harvestd_plugin_problems",
     "Plugin files that cannot be used, and data sources whose schema.sql is not applied.",
+)
+
+# Runs of all replicas, as a look at the whole database each minute finds them
+WATERMARK_LAG = _gauge(
+    "harvestd_watermark_lag_seconds",
+    "Now minus the oldest watermark of a script.",
+    ["source", "script"],
+)
+RUNS_WITH_GAPS = _gauge(
+    "harvestd_runs_with_gaps",
+    "Runs with source time behind their watermark that is not covered.",
+    ["source", "script"],
+)
+GAP_SECONDS = _gauge(
+    "harvestd_gap_seconds", "That source time, of all runs of a script.", ["source", "script"]
+)
+RUNS_FAILED = _gauge(
+    "harvestd_runs_failed", "Runs whose last attempt failed.", ["source", "script"]
+)
+RUNS_STOPPED = _gauge(
+    "harvestd_runs_stopped", "Runs that are not tried again by themselves.", ["source", "script"]
+)
+CREDENTIAL_AGE = _gauge(
+    "harvestd_credential_age_seconds",
+    "Time since the oldest configuration value of a data source was set.",
+    ["source"],
+)
+TENANT_LAG = _gauge(
+    "harvestd_tenant_watermark_lag_seconds",
+    "Now minus the oldest watermark of a tenant, for the worst tenants only.",
+    ["tenant"],
+)
+TENANT_RUNS_FAILED = _gauge(
+    "harvestd_tenant_runs_failed",
+    "Runs of a tenant whose last attempt failed, for the worst tenants only.",
+    ["tenant"],
 )
 
 # Cycles
@@ -111,6 +155,7 @@ class ScriptMetrics:
     seconds: Histogram
     rows: Counter
     windows: Counter
+    window_seconds: Histogram
 
 
 _scripts: dict[tuple[str, str], ScriptMetrics] = {}
@@ -130,9 +175,43 @@ def of_script(source: str, script: str) -> ScriptMetrics:
         seconds=RUN_SECONDS.labels(source, script),
         rows=ROWS.labels(source, script),
         windows=WINDOWS_TOTAL.labels(source, script),
+        window_seconds=WINDOW_SECONDS.labels(source, script),
     )
     _scripts[(source, script)] = made
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which columns of a row are the labels of gauges, and which the value of each gauge."""
+
+    labels: tuple[str, ...]
+    values: Mapping[str, Gauge]
+
+
+OF_SCRIPTS = Shown(
+    ("data_source", "script"),
+    {
+        "lag_seconds": WATERMARK_LAG,
+        "gapped": RUNS_WITH_GAPS,
+        "gap_seconds": GAP_SECONDS,
+        "failed": RUNS_FAILED,
+        "stopped": RUNS_STOPPED,
+    },
+)
+OF_TENANTS = Shown(("tenant_id",), {"lag_seconds": TENANT_LAG, "failing": TENANT_RUNS_FAILED})
+OF_CREDENTIALS = Shown(("data_source",), {"age_seconds": CREDENTIAL_AGE})
+
+
+def show(shown: Shown, rows: Sequence[Any]) -> None:
+    """Set these gauges to what ``rows`` (mappings) say, SCRIPTS_MAX at most; series of before go."""
+    for gauge in shown.values.values():
+        gauge.clear()
+    for row in rows[:SCRIPTS_MAX]:
+        labels = [row[column] for column in shown.labels]
+        for column, gauge in shown.values.items():
+            if row[column] is not None:
+                gauge.labels(*labels).set(row[column])
 
 
 def exposition() -> tuple[bytes, str]:
