@@ -67,10 +67,6 @@ WINDOW_SECONDS = _histogram(
 # Runs, as this replica sees them
 RUNS_DUE = _gauge("harvestd_runs_due", "Runs that may be claimed now.")
 RUNS_IN_PROGRESS = _gauge("harvestd_runs_in_progress", "Attempts under way in this process.")
-RUNS_WAITING = _gauge(
-    "harvestd_runs_waiting", "Runs that wait for a rate limit or an authorisation."
-)
-RUNS_BLOCKED = _gauge("harvestd_runs_blocked", "Runs that wait for another script.")
 CLAIMS_LOST = _counter(
     "harvestd_claims_lost_total",
     "Claims taken away by another replica or by a change from outside.",
@@ -93,6 +89,16 @@ RUNS_WITH_GAPS = _gauge(
 )
 GAP_SECONDS = _gauge(
     "harvestd_gap_seconds", "That source time, of all runs of a script.", ["source", "script"]
+)
+RUNS_WAITING = _gauge(
+    "harvestd_runs_waiting",
+    "Runs that wait for a rate limit or an authorisation.",
+    ["source", "script"],
+)
+RUNS_BLOCKED = _gauge(
+    "harvestd_runs_blocked",
+    "Runs that wait for another script, or cannot start.",
+    ["source", "script"],
 )
 RUNS_FAILED = _gauge(
     "harvestd_runs_failed", "Runs whose last attempt failed.", ["source", "script"]
@@ -197,6 +203,8 @@ OF_SCRIPTS = Shown(
         "gap_seconds": GAP_SECONDS,
         "failed": RUNS_FAILED,
         "stopped": RUNS_STOPPED,
+        "waiting": RUNS_WAITING,
+        "blocked": RUNS_BLOCKED,
     },
 )
 OF_TENANTS = Shown(("tenant_id",), {"lag_seconds": TENANT_LAG, "failing": TENANT_RUNS_FAILED})
@@ -204,7 +212,10 @@ OF_CREDENTIALS = Shown(("data_source",), {"age_seconds": CREDENTIAL_AGE})
 
 
 def show(shown: Shown, rows: Sequence[Any]) -> None:
-    """Set these gauges to what ``rows`` (mappings) say, SCRIPTS_MAX at most; series of before go."""
+    """Set these gauges to what ``rows``, mappings, say; SCRIPTS_MAX at most.
+
+    Series of before go.
+    """
     for gauge in shown.values.values():
         gauge.clear()
     for row in rows[:SCRIPTS_MAX]:

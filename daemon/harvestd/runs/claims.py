@@ -6,7 +6,7 @@ Every statement that writes for a run compares its fence, or raises it, or is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -163,20 +163,23 @@ class Claims:
         await step("give_back")
         await self._patient_line.fetch("give_back_runs", self.replica_id, run_nos)
 
-    async def give_back_strays(self, in_hand: Callable[[], Collection[int]]) -> list[int]:
+    async def give_back_strays(
+        self, held: Mapping[int, int], in_hand: Callable[[], Collection[int]]
+    ) -> frozenset[int]:
         """Let go of what the database says is ours and nobody works on: its answer was lost.
 
-        ``in_hand`` is looked at after the database: a claim under way counts as in hand.
+        ``held`` is what it says, run_no → fence; ``in_hand`` is looked at after that, and a
+        claim under way counts as in hand.  The run_nos that were let go.
         """
-        rows = await self._claim_line.fetch("list_held_runs", self.replica_id)
         working = {*in_hand(), *self._claiming_now}
-        strays = {row["run_no"]: row["fence"] for row in rows if row["run_no"] not in working}
-        if strays:
-            # Not the patient line: a cycle waits for this, and it waits for no lock.
-            await self._record_line.fetch(
-                "give_back_strays", self.replica_id, list(strays), list(strays.values())
-            )
-        return list(strays)
+        strays = {run_no: fence for run_no, fence in held.items() if run_no not in working}
+        if not strays:
+            return frozenset()
+        # Not the patient line: a cycle waits for this, and it waits for no lock.
+        rows = await self._record_line.fetch(
+            "give_back_strays", self.replica_id, list(strays), list(strays.values())
+        )
+        return frozenset(row["run_no"] for row in rows)
 
     async def mark_blocked(
         self, blocked: Sequence[tuple[Listed, str, datetime | None]]

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
@@ -19,6 +20,8 @@ from harvestd.terms import RunKey, ScriptName
 
 PAGE = 5_000
 """Rows applied by one statement."""
+SCANNED = 1_000
+"""Rows of the due list fetched at once: they are worked through without a pause."""
 FOREVER = datetime.max.replace(tzinfo=UTC)
 """Becomes PostgreSQL's infinity."""
 
@@ -122,23 +125,21 @@ class Enrolment:
         )
         self._late_runs = [row["run_no"] for row in rows if not row["woken"]]
 
-    async def due_runs(self, began: datetime, forced_at: datetime) -> AsyncGenerator[Any, None]:
-        """The due list (tenant_id, run_no, fence, due_at), streamed: ids only.  To be closed."""
-        async with self._line.connection() as connection, connection.transaction(readonly=True):
-            async for row in connection.cursor(
-                self._line.sql("list_due_runs"), began, forced_at, prefetch=PAGE
-            ):
-                yield row
-
-    async def held_up(self) -> tuple[int, int]:
-        """How many runs wait for an upstream, and how many for another script.
+    async def due_runs(
+        self, began: datetime, forced_at: datetime, replica_id: UUID
+    ) -> AsyncGenerator[Any, None]:
+        """What is due, and what ``replica_id`` holds, streamed (see list_due_runs).  To be closed.
 
         Rows that another program made are noted for the next `apply`: no trigger tells of them.
         """
-        row = await self._line.fetchrow("count_held_up")
-        assert row is not None
-        self._unfinished |= set(row["foreign_tenants"])
-        return row["waiting"], row["blocked"]
+        async with self._line.connection() as connection, connection.transaction(readonly=True):
+            async for row in connection.cursor(
+                self._line.sql("list_due_runs"), began, forced_at, replica_id, prefetch=SCANNED
+            ):
+                if row["kind"] == "foreign":
+                    self._unfinished.add(row["tenant_id"])
+                else:
+                    yield row
 
     async def housekeep(self) -> None:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""

@@ -203,14 +203,14 @@ class App:
         beating = Beating(
             self.heartbeat, self.claims, self.seats, self.hands, self.health, self.wanted
         )
-        gauges = Gauges(self.database, tenants_max=settings.tenant_metrics_max)
+        self.gauges = Gauges(self.database, tenants_max=settings.tenant_metrics_max)
         metrics.HEARTBEAT_AGE.set_function(lambda: self.heartbeat.age_seconds)
         loops = [
             group.create_task(beating.beat_forever(), name="heartbeat"),
             group.create_task(reap_forever(self.heartbeat, self._runs_freed), name="reaper"),
             group.create_task(self._cycle_forever(), name="cycle"),
             group.create_task(self.feeder.feed_forever(), name="feeder"),
-            group.create_task(gauges.measure_forever(), name="gauges"),
+            group.create_task(self.gauges.measure_forever(), name="gauges"),
         ]
         try:
             yield

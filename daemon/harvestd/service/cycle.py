@@ -57,20 +57,15 @@ class Cycle:
         self.unusable = await self.schemas.prepare(self.catalog.sources.values(), again=forced)
         metrics.PLUGIN_PROBLEMS.set(len(self.catalog.problems) + len(self.unusable))
         await self._apply_difference()
-        # Before the clock is read: what is given back now is due in this very cycle.
-        await self.claims.give_back_strays(in_hand)
         clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
         self.forced_at = clock.now if forced else max(clock.forced_at, self.forced_at)
-        due = await self._list_due(clock.now, self.forced_at)
-        waiting, blocked = await self.enrolment.held_up()
+        due = await self._list_due(clock.now, self.forced_at, in_hand)
         # Nothing that can fail comes after it, or a forced cycle would be forced twice.
         self.feeder.offer(due, self.catalog, self.unusable)
         runs_due = sum(len(tenant.fences) for tenant in due)
         seconds = time.perf_counter() - started
         metrics.RUNS_DUE.set(runs_due)
-        metrics.RUNS_WAITING.set(waiting)
-        metrics.RUNS_BLOCKED.set(blocked)
         metrics.CYCLE_SECONDS.observe(seconds)
         metrics.CYCLES.labels("completed").inc()
         metrics.LAST_CYCLE.set_to_current_time()
@@ -132,13 +127,24 @@ class Cycle:
         if difference.locked:
             self.give_up(difference.locked)
 
-    async def _list_due(self, began: datetime, forced_at: datetime) -> list[DueTenant]:
+    async def _list_due(
+        self, began: datetime, forced_at: datetime, in_hand: Callable[[], Collection[int]]
+    ) -> list[DueTenant]:
         due: dict[str, DueTenant] = {}
-        async with aclosing(self.enrolment.due_runs(began, forced_at)) as rows:
+        held: dict[int, tuple[DueTenant, int]] = {}
+        rows_due = self.enrolment.due_runs(began, forced_at, self.claims.replica_id)
+        async with aclosing(rows_due) as rows:
             async for row in rows:
-                tenant = due.get(row["tenant_id"])
-                if tenant is None:
-                    tenant = due[row["tenant_id"]] = DueTenant(row["tenant_id"], row["due_at"])
-                tenant.due_at = min(tenant.due_at, row["due_at"])
+                tenant_id, due_at = row["tenant_id"], row["due_at"]
+                if row["kind"] == "held":
+                    held[row["run_no"]] = DueTenant(tenant_id, due_at), row["fence"]
+                    continue
+                tenant = due.setdefault(tenant_id, DueTenant(tenant_id, due_at))
+                tenant.due_at = min(tenant.due_at, due_at)
                 tenant.fences[row["run_no"]] = row["fence"]
+        # What is given back now is due in this very cycle.
+        fences = {run_no: fence for run_no, (_, fence) in held.items()}
+        for run_no in await self.claims.give_back_strays(fences, in_hand):
+            tenant, fence = held[run_no]
+            due.setdefault(tenant.tenant_id, tenant).fences[run_no] = fence
         return list(due.values())
