@@ -98,12 +98,12 @@ def prepare_bare_sql(server: Server) -> UUID:
     """Wrap the daemon's own claim and record in functions; the replica that will hold the runs."""
     known = load_statements()
     replica_id = uuid4()
-    record = known["record_attempts"].text
+    record = known["record_attempts"]
     types = re.findall(r"\$\d+::([a-z]+\[\])", record)
     execute(
         server.url,
         f"CREATE FUNCTION public.bench_claim(uuid, bigint[], bigint[], text[]) "
-        f"RETURNS TABLE ({CLAIMED}) LANGUAGE sql AS $body${known['claim_runs'].text}$body$",
+        f"RETURNS TABLE ({CLAIMED}) LANGUAGE sql AS $body${known['claim_runs']}$body$",
         f"CREATE FUNCTION public.bench_record(uuid, {', '.join(types)}) "
         f"RETURNS SETOF bigint LANGUAGE sql AS $body${record}$body$",
         "INSERT INTO harvestd.replica (replica_id, host, pid, version) "

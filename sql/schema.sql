@@ -54,6 +54,7 @@ CREATE TABLE public.data_source_run (
     deaths integer DEFAULT 0 NOT NULL,
     CONSTRAINT covered_within_years_1_to_9999 CHECK ((covered <@ '{["0001-01-03 05:53:28+05:53:28","9999-12-29 05:30:00+05:30")}'::tstzmultirange)),
     CONSTRAINT fence_never_negative CHECK ((fence >= 0)),
+    CONSTRAINT fence_with_room_to_grow CHECK ((fence <= '4611686018427387904'::bigint)),
     CONSTRAINT held_only_while_running CHECK (((replica_id IS NULL) OR (status = 'RUNNING'::public."DataSourceRunStatus"))),
     CONSTRAINT origin_within_years_1_to_9999 CHECK (((origin >= '0001-01-03 05:53:28+05:53:28'::timestamp with time zone) AND (origin <= '9999-12-29 05:30:00+05:30'::timestamp with time zone)))
 )

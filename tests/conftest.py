@@ -6,6 +6,7 @@ server's package.  The daemon's role is a plain one: no superuser, CREATEROLE.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -27,6 +28,8 @@ from tests.clusters import (
 # No example database: the checkout may belong to another user.  No deadline: CI is busy.
 settings.register_profile("suite", database=None, deadline=None)
 settings.load_profile("suite")
+# Whatever runs the suite in the background may ignore it, and so would our children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,10 @@ from datetime import datetime
 class HarvestdError(Exception):
     """What happened; ``why`` it did; the ``next_step`` for whoever reads it.
 
-    ``code`` is the field of logs and metrics, ``retry`` whether time alone may mend it.
+    ``code`` is the field of logs and metrics.
     """
 
     code = "error"
-    retry = False
 
     def __init__(self, what: str, *, why: str = "", next_step: str = "") -> None:
         super().__init__(what)
@@ -56,7 +55,6 @@ class Unreachable(DatabaseError):
     """No connection, or it was lost: nothing is known about the statement under way."""
 
     code = "unreachable"
-    retry = True
 
 
 class EntryRefused(DatabaseError):
@@ -141,16 +139,12 @@ class BadExport(PluginError):
     code = "bad_export"
 
 
-class DependencyCycle(PluginError):
-    """Scripts need each other in a circle."""
-
-    code = "dependency_cycle"
-
-
 class SchemaRefused(PluginError):
     """A source's schema.sql failed, or holds what the wall does not admit."""
 
     code = "schema_refused"
+    in_use = False
+    """Whether a table was only in use at that moment."""
 
 
 # Tenants

@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """How far back a run begins that never ran."""
     allow_local_repositories: bool = False
     """Admit git repositories by path on this machine, besides https and ssh."""
+    tenant_metrics_max: int = Field(default=20, ge=0, le=1000)
+    """Tenants with series of their own in the metrics: the latest, and those that fail most."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe events that are logged."""
     log_format: Literal["auto", "json", "console"] = "auto"

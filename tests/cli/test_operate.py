@@ -106,6 +106,23 @@ async def test_status_of_a_tenant_without_runs_says_what_is_missing(database_url
     assert "where a plugin provides its data sources: gti" in misspelt.err
 
 
+async def test_dates_of_another_program_that_python_does_not_know_are_shown_as_near_as_can_be(
+    database_url: str,
+) -> None:
+    await a_tenant(database_url, "acme", {"git": {"KEY": "v"}})
+    await a_run(database_url, "acme/git/commit")
+    await query(
+        database_url,
+        "UPDATE data_source_run SET fence = 1, started_at = '200000-01-01',"
+        " not_before = '4000-01-01 BC', due_at = '200000-01-01'",
+    )
+    await query(database_url, "UPDATE tenant_data_source_config SET updated_at = '200000-01-01'")
+    for words in (("status",), ("status", "acme"), ("config", "list", "acme")):
+        done = await harvestd(*words, url=database_url)
+        assert done.code == 0, done.err
+        assert words[-1] != "acme" or "9999-12-29" in done.out
+
+
 def lines_of(table: str) -> list[str]:
     """The rows of a table of runs."""
     return [line for line in table.splitlines() if line.startswith("git/")]

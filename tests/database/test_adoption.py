@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-from harvestd.database.migrations import load_migrations, migrate, prisma_lines
+from harvestd.database.migrations import load_migrations, migrate
+from harvestd.database.prisma import PRISMA_LINES
 from harvestd.errors import AdoptionRefused, SchemaTooOld
 from tests.clusters import Cluster, create_database, database_of, drop_database
 
@@ -205,7 +206,7 @@ async def test_the_owner_is_told_what_prisma_needs(connection: Connection) -> No
     await connection.execute(PRISMA + ROWS)
     await migrate(connection, explicit=True, report=said.append)
 
-    assert prisma_lines() in said
+    assert PRISMA_LINES in said
     columns = await connection.fetch(
         "SELECT column_name::text FROM information_schema.columns"
         " WHERE table_name = 'data_source_run' AND ordinal_position > 9"
@@ -213,17 +214,17 @@ async def test_the_owner_is_told_what_prisma_needs(connection: Connection) -> No
     unsaid = [
         row[0]
         for row in columns
-        if row[0] not in prisma_lines() and f'@map("{row[0]}")' not in prisma_lines()
+        if row[0] not in PRISMA_LINES and f'@map("{row[0]}")' not in PRISMA_LINES
     ]
     assert unsaid == []
-    assert "SET timezone = 'UTC'" in prisma_lines()
+    assert "SET timezone = 'UTC'" in PRISMA_LINES
 
 
 async def test_nothing_is_said_of_prisma_on_a_fresh_database(connection: Connection) -> None:
     said: list[str] = []
     await migrate(connection, explicit=True, report=said.append)
 
-    assert prisma_lines() not in said
+    assert PRISMA_LINES not in said
 
 
 async def test_a_fresh_database_has_the_shape_of_an_adopted_one(

@@ -19,6 +19,7 @@ from tests.builders import a_run, a_tenant, query
         ("UPDATE data_source_run SET covered = '{(,2024-01-01)}'", "covered_within_years_1_to_"),
         ("UPDATE data_source_run SET covered = '{[2024-01-01,)}'", "covered_within_years_1_to_"),
         ("UPDATE tenant SET runs_max = 0", "runs_max_at_least_one"),
+        ("UPDATE data_source_run SET fence = 9223372036854775807", "fence_with_room_to_grow"),
     ],
 )
 async def test_another_program_is_told_what_it_may_not_write(

@@ -119,12 +119,10 @@ async def test_a_script_that_leaves_something_behind_has_failed(
 
 
 TIDY = """
-import asyncio, threading, time
+import asyncio, threading
 catch_up = False
 async def run(*_):
     await asyncio.to_thread(int)
-    # as asyncio's own for a child process that has just ended
-    threading.Thread(target=time.sleep, args=(0.02,), name="asyncio-waitpid-0").start()
     thread = threading.Thread(target=int)
     thread.start()
     thread.join()
@@ -133,10 +131,20 @@ async def run(*_):
 """
 
 
+CHILD = """
+import threading, time
+catch_up = False
+async def run(*_):
+    # as asyncio's own thread does when a child process has ended
+    threading.Thread(target=time.sleep, args=(0.02,), name="asyncio-waitpid-0").start()
+"""
+
+
 async def test_what_ends_by_itself_is_not_left_behind(database_url: str, tmp_path: Path) -> None:
     await a_tenant(database_url, "acme", PROBE)
-    async with running_app(database_url, tmp_path, {"probe/main.py": TIDY}) as app:
+    plugins = {"probe/main.py": TIDY, "probe/child.py": CHILD}
+    async with running_app(database_url, tmp_path, plugins) as app:
         await app.feeder.idle()
-        run = (await runs(database_url))[MAIN]
+        ended = await runs(database_url)
 
-    assert (run["word"], run["error"]) == ("COMPLETED", None)
+    assert [(run["word"], run["error"]) for run in ended.values()] == [("COMPLETED", None)] * 2

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
+from harvestd.loading.columns import Column
 from harvestd.loading.rows import Row
-from harvestd.loading.values import Column
 from harvestd.loading.writes import TableShape, arrays_for, upsert_statement
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
@@ -36,9 +36,8 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 async def shape_of(connection: Connection, table: str) -> TableShape:
     """The shape of ``probe.table`` from the catalog."""
-    statements = load_statements()
-    columns = await connection.fetch(statements["read_table_shape"].text, "probe", table)
-    keys = await connection.fetch(statements["read_unique_keys"].text, "probe", table)
+    columns = await connection.fetch(sql("read_table_shape"), "probe", table)
+    keys = await connection.fetch(sql("read_unique_keys"), "probe", table)
     return TableShape(
         "probe",
         table,
@@ -59,7 +58,7 @@ async def upsert(
     inserted = updated = 0
     for columns, arrays in arrays_for(shape, key, rows):
         statement = upsert_statement(shape, columns, key)
-        row = await connection.fetchrow(statement.text, tenant_id, *arrays)
+        row = await connection.fetchrow(statement, tenant_id, *arrays)
         assert row is not None
         inserted, updated = inserted + row["inserted"], updated + row["updated"]
     return inserted, updated

@@ -763,9 +763,7 @@ def test_every_problem_the_statements_report_has_words_and_the_other_way_round()
     from harvestd.database.statements import load_statements
 
     text = "".join(
-        statement.text
-        for statement in load_statements().values()
-        if statement.name.startswith("inspect_")
+        statement for name, statement in load_statements().items() if name.startswith("inspect_")
     )
     assert {name for name in PROBLEMS if f"'{name}'" not in text} == set()
 

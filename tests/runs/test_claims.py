@@ -191,8 +191,8 @@ async def test_what_the_database_holds_for_us_and_we_do_not_is_a_stray(
     database: Database, database_url: str
 ) -> None:
     claims, listed = await a_claimer(database), await a_run(database_url)
-    await taken(claims, listed)
+    held = {listed.run_no: (await taken(claims, listed)).fence}
 
-    assert await claims.give_back_strays(lambda: {listed.run_no}) == []
-    assert await claims.give_back_strays(set) == [listed.run_no]
+    assert await claims.give_back_strays(held, lambda: {listed.run_no}) == set()
+    assert await claims.give_back_strays(held, set) == {listed.run_no}
     assert (await status_of(database_url, listed.run_no))["status"] == "PENDING"

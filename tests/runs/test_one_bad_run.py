@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from harvestd.database import step as steps
@@ -13,8 +14,8 @@ from harvestd.database.pool import Database
 from harvestd.errors import DatabaseError
 from harvestd.runs.claims import Claim, Refusal
 from tests.builders import a_run, a_tenant, a_transaction, an_ending, query
-from tests.daemons import cycle, running_app, write_plugins
-from tests.runs.test_claims import a_claimer
+from tests.daemons import GATED, cycle, in_hand, running_app, write_plugins
+from tests.runs.test_claims import a_claimer, until_somebody_waits_for_a_lock
 from tests.service.test_daemon import PROBE, runs
 
 IDLE = "catch_up = False\nasync def run(*_): pass\n"
@@ -77,12 +78,67 @@ async def test_an_ending_that_the_database_refuses_costs_no_other_its_record(
     assert isinstance(recorded[1], DatabaseError)
 
 
+REFUSES_ACME = """
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON data_source_run
+        FOR EACH ROW WHEN (NEW.tenant_id = 'acme') EXECUTE FUNCTION public.refuse();
+"""
+
+
+async def test_a_row_that_the_application_lets_nobody_change_costs_no_other_its_claim(
+    database: Database, database_url: str
+) -> None:
+    claims = await a_claimer(database)
+    listed = [await a_run(database_url, f"{one}/probe/main") for one in ("acme", "globex", "hooli")]
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(REFUSES_ACME)
+    await connection.close()
+
+    asked = (claims.claim(one) for one in listed)
+    refused, *others = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert isinstance(refused, DatabaseError)
+    assert all(isinstance(other, Claim) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("covered", "read"),
+    [
+        ("{[2024-01-01Z,2024-01-01Z],[2024-02-01Z,2024-03-01Z)}", [(2, 3)]),
+        ("{[2024-01-01Z,2024-02-01Z),(2024-02-01Z,2024-03-01Z]}", [(1, 3)]),
+    ],
+)
+async def test_a_ledger_written_by_another_program_costs_no_other_its_claim(
+    covered: str, read: list[tuple[int, int]], database: Database, database_url: str
+) -> None:
+    claims = await a_claimer(database)
+    listed = [await a_run(database_url, f"{one}/probe/main") for one in ("acme", "globex")]
+    await query(
+        database_url,
+        "UPDATE data_source_run SET covered = $1::text::tstzmultirange,"
+        " last_fetched_data_date = '2024-03-01Z' WHERE tenant_id = 'acme'",
+        covered,
+    )
+
+    odd, other = await asyncio.gather(*(claims.claim(one) for one in listed))
+
+    assert isinstance(odd, Claim)
+    assert isinstance(other, Claim)
+    assert [(piece.start.month, piece.end.month) for piece in odd.ledger.covered] == read
+
+
 WRONG = {
     "acme": "due_at = 'infinity'",
     "globex": "due_at = '-infinity'",
     "hooli": "last_fetched_data_date = '-infinity'",
+    "pied": "due_at = '4000-01-01 BC'",
+    "raviga": "due_at = '200000-01-01'",
     "initech": "status = 'SKIPPED'",
 }
+
+
+PLACES = "SELECT tenant_id, status::text AS word, fence FROM data_source_run ORDER BY 1"
 
 
 async def test_values_that_python_has_no_place_for_stop_no_cycle(
@@ -100,12 +156,14 @@ async def test_values_that_python_has_no_place_for_stop_no_cycle(
                 f"UPDATE data_source_run SET {change} WHERE tenant_id = $1",
                 tenant_id,
             )
-        before = await runs(database_url)
+        before = await query(database_url, PLACES)
         await cycle(app)
-        after = await runs(database_url)
+        after = await query(database_url, PLACES)
 
-    for key, run in after.items():
-        assert (run["word"], run["fence"]) == ("COMPLETED", before[key]["fence"] + 1), key
+    assert after == [
+        {"tenant_id": run["tenant_id"], "word": "COMPLETED", "fence": run["fence"] + 1}
+        for run in before
+    ]
 
 
 async def test_a_run_that_nobody_works_on_is_run_in_the_cycle_that_finds_it(
@@ -129,6 +187,27 @@ async def make_stray(url: str, replica_id: object) -> None:
         "WHERE tenant_id = 'acme'",
         replica_id,
     )
+
+
+async def test_rows_that_stay_locked_while_their_attempts_end_hold_up_no_cycle(
+    database_url: str, tmp_path: Path
+) -> None:
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    await a_tenant(database_url, "acme", {"other": {"KEY": "value"}})
+    await a_tenant(database_url, "globex", {"probe": {"GATES": str(gates)}})
+    plugins = {f"probe/{name}.py": GATED for name in NAMES} | {"other/main.py": IDLE}
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app, len(NAMES))
+        await make_stray(database_url, app.claims.replica_id)
+        lock = "SELECT FROM data_source_run WHERE tenant_id = 'globex' FOR UPDATE"
+        async with a_transaction(database_url, lock):
+            for name in NAMES:
+                (gates / name).touch()
+            await until_somebody_waits_for_a_lock(database_url)
+            app.wanted.ask("the test", forced=False)
+            async with asyncio.timeout(5):  # each of the three may wait for ten seconds
+                await app.cycles.get()
 
 
 @pytest.mark.parametrize("state", ["a stray", "waiting"])

@@ -7,7 +7,7 @@ so that it runs over the real statements (nothing may) and over a mutant (someth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ import pytest
 from harvestd.database import step as steps
 from harvestd.database.pool import Database
 from harvestd.database.roles import ensure_roles
-from harvestd.database.statements import Statement, load_statements
+from harvestd.database.statements import load_statements
 from harvestd.loading.seats import Binding, Seats
 from harvestd.runs.claims import Claim, Claims, Listed, Refusal
 from harvestd.runs.heartbeat import HELD_AFTER_DEATHS, Heartbeat
@@ -25,8 +25,7 @@ from harvestd.service.acts import Acts
 from harvestd.terms import RunKey, Window
 from tests.builders import a_replica, a_run, an_ending, query, silence
 
-Statements = Mapping[str, Statement]
-Scenario = Callable[[Database, str, Statements], object]
+Scenario = Callable[[Database, str], Awaitable[list[str]]]
 
 DEAD_CLAIMS = ("claim_runs", "AND replica.dead_at IS NULL", "")
 RECORD_WITHOUT_FENCE = (
@@ -41,15 +40,14 @@ REAP_BEFORE_THE_BACKEND_IS_GONE = (
 )
 
 
-def mutant(name: str, old: str, new: str) -> Statements:
+def mutant(name: str, old: str, new: str) -> Mapping[str, str]:
     """The statements with one fault planted."""
-    known = dict(load_statements())
-    assert old in known[name].text, f"the mutant no longer fits {name}"
-    text = known[name].text.replace(old, new)
+    known = load_statements()
+    assert old in known[name], f"the mutant no longer fits {name}"
+    text = known[name].replace(old, new)
     if name == "record_attempts":
         text = text.replace("\n      AND run.fence = asked.fence", "")
-    known[name] = replace(known[name], text=text)
-    return known
+    return {**known, name: text}
 
 
 @asynccontextmanager
@@ -70,13 +68,11 @@ async def paused_at(name: str) -> AsyncIterator[tuple[asyncio.Event, asyncio.Eve
         go_on.set()
 
 
-async def a_replica_that_pauses_before_its_claim(
-    database: Database, url: str, statements: Statements
-) -> list[str]:
+async def a_replica_that_pauses_before_its_claim(database: Database, url: str) -> list[str]:
     """It is declared dead meanwhile: its late claim must not be given."""
     paused, reaper = await a_replica(database), await a_replica(database)
     listed = await a_run(url)
-    claims = Claims(database, paused.replica_id, statements)
+    claims = Claims(database, paused.replica_id)
     async with paused_at("claim") as (reached, go_on):
         claiming = asyncio.create_task(claims.claim(listed))
         await asyncio.wait_for(reached.wait(), 5)
@@ -87,13 +83,11 @@ async def a_replica_that_pauses_before_its_claim(
     return [] if isinstance(answer, Refusal) else ["a dead replica claimed"]
 
 
-async def a_replica_that_pauses_before_its_record(
-    database: Database, url: str, statements: Statements
-) -> list[str]:
+async def a_replica_that_pauses_before_its_record(database: Database, url: str) -> list[str]:
     """Its run is taken over and goes on elsewhere: the late record must change nothing."""
     paused, other = await a_replica(database), await a_replica(database)
     listed = await a_run(url)
-    zombie = Claims(database, paused.replica_id, statements)
+    zombie = Claims(database, paused.replica_id)
     claim = await zombie.claim(listed)
     assert isinstance(claim, Claim)
     window = Window(claim.ledger.origin, claim.started_at)
@@ -114,21 +108,16 @@ async def a_replica_that_pauses_before_its_record(
     return wrong
 
 
-async def a_replica_that_pauses_while_its_backend_writes(
-    database: Database, url: str, statements: Statements
-) -> list[str]:
+async def a_replica_that_pauses_while_its_backend_writes(database: Database, url: str) -> list[str]:
     """While the dead one's backend cannot be ended, its run must not be given to another."""
     connection = await asyncpg.connect(url)
     roles = await ensure_roles(connection)
     await connection.close()
     paused = await a_replica(database)
     # What ends backends does nothing, as on a server under load: the backend stays.
-    never_ends = {
-        "end_dead_backends": replace(
-            statements["end_dead_backends"], text="SELECT 0::bigint AS ended"
-        )
-    }
-    reaper = await a_replica(database, {**statements, **never_ends})
+    never_ends = {"end_dead_backends": "SELECT 0::bigint AS ended"}
+    database.statements = {**database.statements, **never_ends}
+    reaper = await a_replica(database)
     listed = await a_run(url)
     claims = Claims(database, paused.replica_id)
     claim = await claims.claim(listed)
@@ -157,7 +146,7 @@ async def a_replica_that_pauses_while_its_backend_writes(
 async def test_a_pause_at_the_worst_moment_breaks_nothing(
     scenario: Scenario, database: Database, database_url: str
 ) -> None:
-    assert await scenario(database, database_url, load_statements()) == []  # type: ignore[misc]
+    assert await scenario(database, database_url) == []
 
 
 @pytest.mark.parametrize(
@@ -171,7 +160,27 @@ async def test_a_pause_at_the_worst_moment_breaks_nothing(
 async def test_each_planted_mutant_is_caught(
     scenario: Scenario, fault: tuple[str, str, str], database: Database, database_url: str
 ) -> None:
-    assert await scenario(database, database_url, mutant(*fault)) != []  # type: ignore[misc]
+    database.statements = mutant(*fault)
+
+    assert await scenario(database, database_url) != []
+
+
+async def test_a_counter_at_its_end_keeps_no_other_run_of_the_dead_from_being_freed(
+    database: Database, database_url: str
+) -> None:
+    dead, living = await a_replica(database), await a_replica(database)
+    claims = Claims(database, dead.replica_id)
+    for tenant_id in ("acme", "globex"):
+        claimed = await claims.claim(await a_run(database_url, f"{tenant_id}/probe/main"))
+        assert isinstance(claimed, Claim)
+    await query(
+        database_url,
+        "UPDATE data_source_run SET failures = 2147483647, deaths = 2147483647"
+        " WHERE tenant_id = 'acme'",
+    )
+    await silence(database_url, dead.replica_id)
+
+    assert len((await living.reap()).freed) == 2
 
 
 async def test_a_reaper_ends_the_backends_of_the_dead_and_of_nobody_else(

@@ -110,7 +110,7 @@ async def test_reader_members_see_every_tenants_rows_and_strangers_see_none(
         await a_tenant(database_url, tenant_id, {"probe": {"KEY": "value"}})
     async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
         await cycle(app)
-        reader = app.cycle.roles.reader
+        reader = app.schemas.roles.reader
     seen = "SELECT count(DISTINCT tenant_id) AS n FROM probe.event"
     (as_daemon,) = await query(database_url, seen)
     connection = await asyncpg.connect(database_url)

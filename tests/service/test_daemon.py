@@ -70,12 +70,13 @@ async def test_a_script_that_raises_takes_with_it_only_what_needs_it(
     async with running_app(database_url, tmp_path, plugins) as app:
         await cycle(app)
         before = await runs(database_url)
+        await app.gauges.measure()
+        text = exposition()[0]
         switch.unlink()
         await cycle(app, forced=False)
         after = await runs(database_url)
-        text = exposition()[0]
 
-    assert b"harvestd_runs_blocked 1.0" in text  # as the second cycle found it
+    assert b'harvestd_runs_blocked{script="needy",source="probe"} 1.0' in text
     assert b'outcome="failed",script="flaky",source="probe"' in text
     assert before["acme/probe/flaky"]["word"] == "FAILED"
     assert before["acme/probe/flaky"]["failures"] >= 1

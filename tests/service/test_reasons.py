@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from harvestd.service.acts import Acts
 from tests.builders import a_run, a_tenant, query
-from tests.daemons import SIMPLE, cycle, running_app, write_plugins
+from tests.daemons import SIMPLE, cycle, in_hand, running_app, write_plugins
 from tests.processes import wait_until
 from tests.service.test_daemon import PROBE, runs
 
@@ -20,6 +22,18 @@ WAITING = """
     async def run(env, *_):
         if env["KEY"] == "value":
             raise Unauthorised("401")
+"""
+
+HELD_BACK = """
+    import asyncio
+    from pathlib import Path
+    from harvestd.plugin import Unauthorised
+    catch_up = False
+    async def run(env, *_):
+        while Path(env["GATE"]).exists():
+            await asyncio.sleep(0.01)
+        if env["KEY"] == "old":
+            raise Refused("401")
 """
 
 
@@ -97,6 +111,65 @@ async def test_new_plugin_content_ends_the_backoff_also_after_a_restart(
     assert mended["word"] == "COMPLETED"
 
 
+@pytest.mark.parametrize("change", ["its plugin", "its configuration", "a refused token"])
+async def test_what_changed_while_a_run_failed_with_the_old_ends_its_wait(
+    change: str, database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "old", "GATE": str(gate)}})
+    refused = "Unauthorised" if change == "a refused token" else "ValueError"
+    script = HELD_BACK.replace("Refused", refused)
+    async with running_app(database_url, tmp_path, {"probe/main.py": script}) as app:
+        await app.feeder.idle()
+        await cycle(app)  # the second failure: from now on it backs off
+        gate.touch()
+        app.wanted.ask("the test", forced=True)
+        await in_hand(app)
+        if change == "its plugin":
+            write_plugins(tmp_path / "plugins", {"probe/main.py": SIMPLE})
+        else:
+            await query(
+                database_url,
+                "UPDATE tenant_data_source_config SET value = 'new' WHERE key = 'KEY'",
+            )
+        while not app.cycles.empty():
+            app.cycles.get_nowait()
+        app.wanted.ask("the test", forced=False)
+        await app.cycles.get()
+        gate.unlink()
+        await app.feeder.idle()
+        ended = (await runs(database_url))[MAIN]
+        await cycle(app, forced=False)
+        woken = (await runs(database_url))[MAIN]
+
+    assert (ended["word"], ended["due_at"] > ended["completed_at"]) in (
+        ("FAILED", True),
+        ("WAITING", True),
+    )
+    assert woken["word"] == "COMPLETED"
+
+
+async def test_new_plugins_are_enrolled_although_the_cycle_that_found_them_failed(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
+        await app.feeder.idle()
+        write_plugins(tmp_path / "plugins", {"probe/other.py": SIMPLE})
+        await query(database_url, "ALTER TABLE tenant_data_source_config RENAME TO away")
+        app.wanted.ask("the test", forced=False)
+
+        async def failed() -> bool:
+            return "cycle" in app.health.problems
+
+        await wait_until(failed, "a cycle that fails")
+        await query(database_url, "ALTER TABLE away RENAME TO tenant_data_source_config")
+        await cycle(app, forced=False)
+        rows = await runs(database_url)
+
+    assert set(rows) == {MAIN, "acme/probe/other"}
+
+
 async def test_a_configuration_changed_while_the_daemon_was_down_ends_the_wait(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -117,6 +190,101 @@ async def test_a_configuration_changed_while_the_daemon_was_down_ends_the_wait(
     assert after[MAIN]["word"] == "COMPLETED"
     # Its change was seen before the restart: the restart is no news.
     assert after["globex/probe/main"]["fence"] == before["globex/probe/main"]["fence"]
+
+
+@pytest.mark.parametrize("change", ["its plugin", "its configuration"])
+async def test_a_turn_that_takes_long_starts_nothing_from_what_has_changed_since(
+    change: str, database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "new", "GATE": str(gate)}})
+    await query(
+        database_url, "UPDATE tenant_data_source_config SET value = 'old' WHERE key = 'KEY'"
+    )
+    second = "dependencies = ['probe/main']\n" + textwrap.dedent(HELD_BACK).replace(
+        "Refused", "Unauthorised"
+    )
+    first = HELD_BACK.replace('if env["KEY"] == "old"', "if False")
+    files = {"probe/main.py": first, "probe/second.py": second}
+    async with running_app(database_url, tmp_path, files) as app:
+        await in_hand(app)
+        if change == "its plugin":
+            write_plugins(tmp_path / "plugins", {"probe/second.py": SIMPLE})
+        else:
+            await query(
+                database_url,
+                "UPDATE tenant_data_source_config SET value = 'new' WHERE key = 'KEY'",
+            )
+        app.wanted.ask("the test", forced=False)
+        await app.cycles.get()
+        gate.unlink()
+        await app.feeder.idle()
+        await cycle(app, forced=False)
+        second_run = (await runs(database_url))["acme/probe/second"]
+
+    assert (second_run["word"], second_run["blocked_by"]) == ("COMPLETED", None)
+
+
+@pytest.mark.parametrize("mended", ["by hand", "by its author"])
+async def test_what_waits_for_a_mended_script_runs_right_after_it(
+    mended: str, database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    await a_tenant(database_url, "acme", {"probe": {"GATE": str(gate)}})
+    first = """
+        from pathlib import Path
+        catch_up = False
+        async def run(env, *_):
+            if Path(env["GATE"]).exists():
+                raise ValueError("not yet")
+    """
+    after = "dependencies = ['probe/{}']\ncatch_up = False\nasync def run(*_): pass\n"
+    plugins = {"a": first, "b": after.format("a"), "c": after.format("b")}
+    files = {f"probe/{name}.py": text for name, text in plugins.items()}
+    async with running_app(database_url, tmp_path, files) as app:
+        await app.feeder.idle()
+        gate.touch()
+        for _ in range(3):
+            await cycle(app, forced=False)  # until the failing one backs off
+        blocked = {key: row["blocked_by"] for key, row in (await runs(database_url)).items()}
+        if mended == "by hand":
+            gate.unlink()
+            await Acts(app.database).trigger("acme", "probe", "a")
+        else:
+            write_plugins(tmp_path / "plugins", {"probe/a.py": plugins["b"].partition("\n")[2]})
+        before = await runs(database_url)
+        await cycle(app, forced=False)
+        rows = await runs(database_url)
+
+    assert blocked == {
+        "acme/probe/a": None,
+        "acme/probe/b": "probe/a",
+        "acme/probe/c": "probe/b",
+    }
+    for key, row in rows.items():
+        assert (row["word"], row["blocked_by"]) == ("COMPLETED", None), key
+        assert row["fence"] == before[key]["fence"] + 1, key
+
+
+async def test_a_configuration_of_megabytes_holds_up_nobody_but_its_own_runs(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    set_to = "UPDATE tenant_data_source_config SET value = repeat('aA1/+\u00e9\n', $1)"
+    await query(database_url, f"{set_to} WHERE tenant_id = 'acme'", 3_000_000)
+    async with running_app(database_url, tmp_path, {"probe/main.py": FAILING}) as app:
+        await cycle(app)
+        large = await runs(database_url)
+        await query(database_url, f"{set_to} WHERE tenant_id = 'acme'", 30_000)
+        await cycle(app, forced=False)
+        shorter = (await runs(database_url))[MAIN]
+
+    assert large[MAIN]["fence"] == 0
+    assert large[MAIN]["blocked_by"].startswith("the configuration of probe is larger than 256 KiB")
+    assert large["globex/probe/main"]["word"] == "FAILED"
+    assert (shorter["word"], shorter["blocked_by"]) == ("FAILED", None)
 
 
 async def test_a_tenant_whose_id_fits_into_no_index_keeps_nobody_else_from_running(

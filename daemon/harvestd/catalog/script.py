@@ -34,7 +34,7 @@ EXPORTS = (
     "isolation",
     "plain_keys",
 )
-ISOLATIONS = ("inline", "isolated")
+ISOLATIONS = ("inline",)
 RESOURCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 DEPENDENCY = re.compile(rf"(?:{RESOURCE.pattern}/)?{RESOURCE.pattern}")
 
@@ -57,7 +57,7 @@ class Script:
     ``content_hash`` is of the folder it came from.  A script that names no ``resources``
     provides one of its own name.  ``origin`` is aware and in UTC;
     ``origin_age`` is how far before its enrolment a run's source time begins.  At most
-    one of the two is set.  ``isolation`` is "inline", "isolated" or None (the setting).
+    one of the two is set.  ``isolation`` is "inline" or None (the setting).
     """
 
     name: ScriptName
@@ -237,7 +237,7 @@ class _Door:
         if value is None:
             return None
         if not isinstance(value, str) or value not in ISOLATIONS:
-            raise self.refusal("isolation", '"inline" or "isolated"')
+            raise self.refusal("isolation", '"inline" (there is no other yet)')
         return value
 
     def refusal(self, export: str, must_be: str) -> BadExport:

@@ -67,7 +67,11 @@ class Catalog:
         for problem in self.problems:
             if problem.source == name.source and problem.script in (name.script, None):
                 return str(problem)
-        return f"no plugin folder of {socket.gethostname()} has {name}"
+        return (
+            f"no plugin folder of {socket.gethostname()} has {name}; why: it was removed, or not "
+            "deployed there; next: bring it back, or delete its rows from data_source_run (which "
+            "forgets its progress, and nothing that was loaded)"
+        )
 
     def scripts_of(self, sources: Iterable[str]) -> tuple[Script, ...]:
         """All scripts of these data sources by name; unknown sources have none."""

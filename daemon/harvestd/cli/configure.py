@@ -27,10 +27,7 @@ def add_tenant(tenant_id: str, name: str, *, as_json: bool) -> int:
     if name:
         checked_name("tenant's name", name)
 
-    async def act(database: Database) -> bool:
-        return await Acts(database).add_tenant(tenant_id, name)
-
-    added = change_database(act)
+    added = change_database(lambda database: Acts(database).add_tenant(tenant_id, name))
     if as_json:
         print_json({"tenant_id": tenant_id, "added": added})
     elif added:
@@ -45,10 +42,7 @@ def list_tenants(limit: int, *, as_json: bool) -> int:
     if not 1 <= limit <= 1_000_000:
         raise UsageError("--limit must be 1 to 1,000,000", next_step="harvestd tenant list --help")
 
-    async def ask(database: Database) -> list[TenantSeen]:
-        return await Status(database).tenants(limit)
-
-    seen = ask_database(ask)
+    seen = ask_database(lambda database: Status(database).tenants(limit))
     if as_json:
         print_json(seen)
     else:

@@ -110,13 +110,18 @@ async def _collect(settings: Settings, at: Reached, repository: str) -> Collecte
             watch = Watch(lambda: tuple(app.hands.by_run.values()))
             with showing(watch) as show:
                 first = await status.once_report(await forced_cycle(app, show))
-            before = await status.rows_written()
+            before = await _rows_written(status)
             second = await status.once_report(await forced_cycle(app))
-            return Collected(first, second, await status.rows_written() - before)
+            return Collected(first, second, await _rows_written(status) - before)
 
         return await beside_app(app, both_cycles)
     finally:
         await database.close()
+
+
+async def _rows_written(status: Status) -> int:
+    overview = await status.overview()
+    return overview.rows_written if overview else 0
 
 
 async def _make_tenants(acts: Acts, repository: str) -> None:

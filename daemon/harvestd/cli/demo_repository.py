@@ -165,22 +165,27 @@ def _history() -> str:
 def _git(arguments: Sequence[str], place: Path) -> str | None:
     """What git answers about ``place``; None when it refuses."""
     try:
-        done = subprocess.run(
-            # Only asked about, never run as: whose folder it is does not matter here.
-            ["git", "-c", "safe.directory=*", *arguments],
-            cwd=place,
-            env=_environment(),
-            capture_output=True,
-            timeout=GIT_SECONDS,
-            check=False,
-        )
+        done = _run_git(arguments, place)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return os.fsdecode(done.stdout) if done.returncode == 0 else None
 
 
 def _git_or_raise(arguments: Sequence[str], place: Path, given: bytes = b"") -> None:
-    done = subprocess.run(
+    done = _run_git(arguments, place, given)
+    if done.returncode != 0:
+        raise HarvestdError(
+            f"the demo's own repository cannot be made in {place}",
+            why=f"git {arguments[0]}: {done.stderr.decode(errors='replace').strip()[-300:]}",
+            next_step="make demo REPO=/path/to/clone",
+        )
+
+
+def _run_git(
+    arguments: Sequence[str], place: Path, given: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        # Only asked about, never run as: whose folder it is does not matter here.
         ["git", "-c", "safe.directory=*", *arguments],
         cwd=place,
         env=_environment(),
@@ -189,12 +194,6 @@ def _git_or_raise(arguments: Sequence[str], place: Path, given: bytes = b"") -> 
         timeout=GIT_SECONDS,
         check=False,
     )
-    if done.returncode != 0:
-        raise HarvestdError(
-            f"the demo's own repository cannot be made in {place}",
-            why=f"git {arguments[0]}: {done.stderr.decode(errors='replace').strip()[-300:]}",
-            next_step="make demo REPO=/path/to/clone",
-        )
 
 
 def _environment() -> Mapping[str, str]:

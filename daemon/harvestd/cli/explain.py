@@ -15,6 +15,7 @@ KEPT = re.compile(
     r"(?P<what>.*?)(?:; why: (?P<why>.*?))?(?:; next: (?P<next>.*))?", re.DOTALL | re.ASCII
 )
 MODULE = re.compile(r"(?:\w+\.)+(?P<name>\w+): ", re.ASCII)
+HOLDER_DIED = "holder_died"
 IN_THE_LOG = "the daemon's log has the place in the code (event script_failed)"
 
 
@@ -37,6 +38,12 @@ def reason_of(run: Run) -> HarvestdError | None:
             return blocked(run.blocked_by or "")
         case "FAILED":
             return _failure(run.error or run.reason or "it failed without a word")
+        case "PENDING" if run.reason == HOLDER_DIED:
+            return HarvestdError(
+                "the process that ran it died, and what it had committed is kept",
+                why="it was killed, or this script ends or blocks it",
+                next_step="nothing: it goes on by itself; the third death in a row stops it",
+            )
         case "WAITING":
             return as_told(run.reason or "no reason was given")
         case _:

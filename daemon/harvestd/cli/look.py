@@ -185,11 +185,11 @@ def _next(run: RunSeen, lease: float) -> str:
     """What happens next to a run, and when."""
     if run.retired:
         return "its configuration is gone; progress is kept"
+    if run.blocked_by or run.stopped:
+        return "see below"
     if run.held_by:
         heard = f", heard of {lasting(run.silent_seconds)} ago"
         return f"held by {run.held_by}{heard}{_freed_in(run.silent_seconds, lease)}"
-    if run.blocked_by:
-        return "see below"
     again = "now" if run.due_seconds <= 0 else f"in {lasting(run.due_seconds)}"
     match run.status:
         case "WAITING":
@@ -198,4 +198,4 @@ def _next(run: RunSeen, lease: float) -> str:
             return f"again {again}"
         case _:
             due = "" if run.due_seconds <= 0 else f"due {again}"
-            return (run.reason if run.status == "PENDING" else None) or due
+            return due

@@ -10,7 +10,7 @@ from harvestd.catalog.snapshot import EMPTY, reload
 from harvestd.cli.output import count, note, print_json, say_error
 from harvestd.cli.reach import command_settings, reached
 from harvestd.database.migrations import load_migrations, look, migrate
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles
 from harvestd.errors import HarvestdError, Unreachable
 from harvestd.loading.schemas import apply_source_schema, schema_is_current
@@ -106,12 +106,9 @@ async def _migrate(
     settings: Settings, url: str, done: Migrated, report: Callable[[str], None]
 ) -> None:
     database = Database(url)
-    connection = await database.connect("migrate")
-    try:
+    async with closing(await database.connect("migrate")) as connection:
         done.migrations += await migrate(connection, explicit=True, report=report)
         roles = await ensure_roles(connection)
-    finally:
-        await connection.close(timeout=2)
     catalog = await asyncio.to_thread(reload, EMPTY, settings.plugin_dirs)
     for source in catalog.sources.values():
         if source.schema_sql is None or source.schema_hash is None:

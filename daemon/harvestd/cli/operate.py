@@ -22,7 +22,7 @@ def trigger_runs(
             next_step="harvestd trigger TENANT --source SOURCE, or harvestd trigger",
         )
 
-    async def act(database: Database) -> tuple[list[Chosen], bool, bool]:
+    async def act(database: Database) -> tuple[list[Chosen], bool | None, bool]:
         status, acts = Status(database), Acts(database)
         chosen: list[Chosen] = []
         paused = False

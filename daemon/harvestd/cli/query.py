@@ -9,7 +9,7 @@ from typing import Any
 from harvestd.cli.names import LISTED_MAX, nearest
 from harvestd.cli.output import UsageError, cell, note, print_json, print_rows
 from harvestd.cli.reach import ask_database
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
 from harvestd.database.reading import Answer, read_as_reader, tables_to_read
 from harvestd.database.roles import Roles
 from harvestd.errors import DatabaseError, HarvestdError, Unreachable
@@ -45,17 +45,15 @@ def ask_query(query: str, *, as_json: bool) -> int:
                 next_step="harvestd run",
             )
         roles = Roles(overview.hex)
-        connection = await database.connect("sql")
-        try:
-            return await read_as_reader(connection, roles, query, rows_max=ROWS_MAX)
-        except Unreachable:
-            raise
-        except DatabaseError as error:
-            tables = [] if connection.is_closed() else await tables_to_read(connection, roles)
-            error.next_step = next_step_after(error, tables)
-            raise
-        finally:
-            await connection.close(timeout=2)
+        async with closing(await database.connect("sql")) as connection:
+            try:
+                return await read_as_reader(connection, roles, query, rows_max=ROWS_MAX)
+            except Unreachable:
+                raise
+            except DatabaseError as error:
+                tables = [] if connection.is_closed() else await tables_to_read(connection, roles)
+                error.next_step = next_step_after(error, tables)
+                raise
 
     answer = ask_database(ask)
     if as_json:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from harvestd.database.embedded import EmbeddedServer, embedded_server
 from harvestd.database.migrations import check_schema
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
 from harvestd.errors import HarvestdError
 from harvestd.observing.logs import configure
 from harvestd.settings import PREFIX, Settings, load_settings
@@ -35,11 +35,10 @@ class Reached:
     embedded: EmbeddedServer | None = None
 
 
-def command_settings(**overrides: object) -> Settings:
+def command_settings() -> Settings:
     """The settings of a command that answers and ends: quiet, unless a level was asked for."""
-    if PREFIX + "LOG_LEVEL" not in os.environ:
-        overrides.setdefault("log_level", "warning")
-    return load_settings(None, **overrides)
+    asked = PREFIX + "LOG_LEVEL" in os.environ
+    return load_settings() if asked else load_settings(None, log_level="warning")
 
 
 def ask_database(ask: Work[T]) -> T:
@@ -91,11 +90,8 @@ async def _prepared(url: str, prepare: Work[None], work: Work[T]) -> T:
 
 
 async def _see_schema(database: Database) -> None:
-    connection = await database.connect("status")
-    try:
+    async with closing(await database.connect("status")) as connection:
         await check_schema(connection)
-    finally:
-        await connection.close(timeout=2)
 
 
 async def _migrate(database: Database) -> None:

@@ -187,6 +187,8 @@ async def forced_cycle(app: App, on_look: Callable[[], None] = lambda: None) -> 
     began, forced = await _looking(app, app.cycles.get, on_look)
     while not forced:  # one was under way already
         began, forced = await _looking(app, app.cycles.get, on_look)
+    if await _looking(app, app.schemas.wait, on_look):
+        await forced_cycle(app, on_look)  # their runs are due only now
     await _looking(app, app.feeder.idle, on_look)
     return began
 
@@ -252,7 +254,7 @@ def name_refused(problems: Sequence[Problem], unusable: Mapping[str, str]) -> in
 
 def name_troubles(report: Sequence[RunReported]) -> int:
     """Say which runs somebody has to look at; how many."""
-    troubled = [run for run in report if run.trouble]
+    troubled = [run for run in report if run.in_trouble]
     for run in troubled[:TROUBLES_TOLD_MAX]:
         name = f"{run.tenant_id} {run.data_source}/{run.script} {explain.word_of(run)}"
         print_told(name, explain.reason_of(run) or HarvestdError("nothing is known"), sys.stderr)

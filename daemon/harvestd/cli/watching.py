@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from harvestd.cli.output import UsageError, print_told
-from harvestd.errors import DatabaseError
+from harvestd.errors import Unreachable
 
 SECONDS = 2.0
 LEAST_SECONDS = 0.2
@@ -42,9 +42,7 @@ def redraw(show: Callable[[], int], seconds: float) -> int:
             sys.stdout.flush()
             try:
                 show()
-            except DatabaseError as error:
-                if not error.retry:
-                    raise
+            except Unreachable as error:
                 print_told("harvestd", error)
             print(f"\nevery {seconds:g} s; Ctrl-C ends it", flush=True)
             time.sleep(seconds)

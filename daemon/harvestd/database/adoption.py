@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.errors import AdoptionRefused
 
 TABLES = ("tenant", "tenant_data_source_config", "data_source_run")
@@ -78,10 +78,7 @@ async def refuse_unfit(connection: asyncpg.Connection[Any], role: str) -> tuple[
 
     Raises: AdoptionRefused, when one of them cannot be taken over.
     """
-    statements = load_statements()
-    relations = await connection.fetch(
-        statements["list_relations_of_the_application"].text,
-    )
+    relations = await connection.fetch(sql("list_relations_of_the_application"))
     names = {row["name"] for row in relations}
     existing = tuple(table for table in TABLES if table in names)
     for row in relations:
@@ -89,9 +86,9 @@ async def refuse_unfit(connection: asyncpg.Connection[Any], role: str) -> tuple[
     for table in TABLES:
         _refuse_other_spelling(table, names)
     if "tenant_data_source_config" in existing:
-        target = await connection.fetchrow(statements["find_tenant_table"].text)
+        target = await connection.fetchrow(sql("find_tenant_table"))
         _refuse_other_tenant_table(target and (target["schema_name"], target["table_name"]), names)
-    rows = await connection.fetch(statements["list_columns_of_the_application"].text)
+    rows = await connection.fetch(sql("list_columns_of_the_application"))
     columns = [
         Column(row["table_name"], row["name"], row["type"].removeprefix("public."), row["required"])
         for row in rows

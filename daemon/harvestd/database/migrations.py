@@ -21,7 +21,7 @@ from harvestd import __version__
 from harvestd.database import adoption
 from harvestd.database.pool import LOST, translate
 from harvestd.database.prisma import PRISMA_LINES
-from harvestd.database.statements import load_statements, sql_root
+from harvestd.database.statements import sql, sql_root
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import DatabaseError, SchemaTooNew, SchemaTooOld
 
@@ -200,11 +200,6 @@ async def look(
     return missing, adopted
 
 
-def prisma_lines() -> str:
-    """What an application with Prisma adds to schema.prisma, and the zone for its role."""
-    return PRISMA_LINES
-
-
 def refuse_old_server(version_num: int) -> None:
     """Raise DatabaseError for a PostgreSQL older than 15; ``version_num`` as in 150004."""
     if version_num < OLDEST_SERVER:
@@ -216,7 +211,7 @@ def refuse_old_server(version_num: int) -> None:
 
 
 async def _see(connection: asyncpg.Connection[Any]) -> Mapping[str, Any]:
-    [row] = await connection.fetch(load_statements()["see_database"].text)
+    [row] = await connection.fetch(sql("see_database"))
     return dict(row)
 
 
@@ -227,7 +222,7 @@ async def _recorded(
     seen = seen or await _see(connection)
     if not seen["has_migrations"]:
         return {}
-    rows = await connection.fetch(load_statements()["list_migrations"].text)
+    rows = await connection.fetch(sql("list_migrations"))
     return {row["number"]: Migration(**dict(row)) for row in rows}
 
 
@@ -297,7 +292,7 @@ async def _apply(
                 await connection.execute(BOOTSTRAP)
             await connection.execute(migration.text, timeout=WAIT_SECONDS)
             await connection.fetchval(
-                load_statements()["note_migration"].text,
+                sql("note_migration"),
                 migration.number,
                 migration.name,
                 migration.checksum,
@@ -332,10 +327,10 @@ async def _report_adoption(
     connection: asyncpg.Connection[Any], adopted: tuple[str, ...], report: Callable[[str], None]
 ) -> None:
     report(f"took over {', '.join(adopted)}; rows and progress are kept")
-    kept = await connection.fetch(load_statements()["list_scripts_not_renamed"].text)
+    kept = await connection.fetch(sql("list_scripts_not_renamed"))
     for row in kept:
         report(
             f"{row['tenant_id']}/{row['data_source']}: the script {row['script']!r} keeps its "
             "name, since another row has the same one without the ending"
         )
-    report(prisma_lines())
+    report(PRISMA_LINES)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
 from harvestd.database.entry import explain_entry
-from harvestd.database.statements import Statement
+from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError, Unreachable
 
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 STATEMENT_SECONDS = 60.0
 """No statement of the daemon's own takes longer; a stalled connection is given up then."""
 
@@ -78,8 +79,7 @@ def _translated(error: BaseException) -> DatabaseError:
             "PostgreSQL refused a statement: this role may not do it",
             # Only the server's own words: a trigger may say anything under this code.
             why=denied if DENIED.fullmatch(denied) else "insufficient privilege (42501)",
-            next_step="GRANT it that right, or use the role that ran harvestd migrate; SQL of a "
-            "script has rights on its own data source only",
+            next_step="GRANT it that right, or use the role that ran harvestd migrate",
         )
     sqlstate = getattr(error, "sqlstate", None)
     names = [
@@ -90,15 +90,31 @@ def _translated(error: BaseException) -> DatabaseError:
     return DatabaseError(
         f"PostgreSQL refused a statement: {kind}" + (f" ({sqlstate})" if sqlstate else ""),
         why=", ".join(names).replace("_name", ""),
-        next_step="the server's log has the full text; values are left out here on purpose",
+        next_step=NEXT_STEPS.get(sqlstate or "", LOOK_IT_UP),
     )
 
 
-class Database:
-    """Where the database is, and how to open connections to it."""
+NEXT_STEPS = {
+    "53100": "free space where PostgreSQL keeps its data; runs go on by themselves",
+    "53200": "give PostgreSQL more memory, or lower its work_mem; runs go on by themselves",
+    "53300": "raise max_connections of PostgreSQL, or lower HARVESTD_SEATS_MAX",
+    "55P03": "try again: another session holds what it needs; pg_stat_activity shows whose",
+}
+LOOK_IT_UP = (
+    "the code is in PostgreSQL's appendix A; values are left out here on purpose, and a server of "
+    "your own has the full text in its log"
+)
 
-    def __init__(self, url: str) -> None:
+
+class Database:
+    """Where the database is, and how to open connections to it.
+
+    ``statements`` may hold planted mutants (tests, torture).
+    """
+
+    def __init__(self, url: str, statements: Mapping[str, str] | None = None) -> None:
         self._url = url
+        self.statements = statements or load_statements()
         self._lines: list[Line] = []
 
     async def connect(
@@ -143,7 +159,10 @@ class Database:
 
 
 class Line:
-    """One connection for one duty: opened at first use, reopened when lost, one call at a time."""
+    """One connection for one duty: opened at first use, reopened when lost, one call at a time.
+
+    A ``statement`` is the name of a file below sql/queries.
+    """
 
     def __init__(self, database: Database, purpose: str) -> None:
         self._database = database
@@ -151,20 +170,24 @@ class Line:
         self._connection: asyncpg.Connection[Any] | None = None
         self._turn = asyncio.Lock()
 
-    async def fetch(self, statement: Statement, *arguments: object) -> list[asyncpg.Record]:
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows of ``statement``.  Raises: Unreachable, DatabaseError."""
         async with self.connection() as connection:
-            return await connection.fetch(statement.text, *arguments)
+            return await connection.fetch(self.sql(statement), *arguments)
 
-    async def fetchrow(self, statement: Statement, *arguments: object) -> asyncpg.Record | None:
+    async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         """The first row of ``statement``, or None.  Raises: Unreachable, DatabaseError."""
         async with self.connection() as connection:
-            return await connection.fetchrow(statement.text, *arguments)
+            return await connection.fetchrow(self.sql(statement), *arguments)
 
-    async def fetchval(self, statement: Statement, *arguments: object) -> Any:
+    async def fetchval(self, statement: str, *arguments: object) -> Any:
         """The first column of the first row, or None.  Raises: Unreachable, DatabaseError."""
         async with self.connection() as connection:
-            return await connection.fetchval(statement.text, *arguments)
+            return await connection.fetchval(self.sql(statement), *arguments)
+
+    def sql(self, statement: str) -> str:
+        """Its text, to be sent over ``connection()``."""
+        return self._database.statements[statement]
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
@@ -191,13 +214,23 @@ class Line:
         """End the connection; a later call opens a new one."""
         async with self._turn:
             connection, self._connection = self._connection, None
-            if connection is not None and not connection.is_closed():
-                try:
-                    await connection.close(timeout=2)
-                except (asyncpg.PostgresError, *LOST):
-                    connection.terminate()
+            if connection is not None:
+                async with closing(connection):
+                    pass
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            connection.terminate()
+
+
+@asynccontextmanager
+async def closing(connection: asyncpg.Connection[Any]) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """The connection for the length of the block; then it is ended, politely or else at once."""
+    try:
+        yield connection
+    finally:
+        try:
+            await connection.close(timeout=CLOSE_SECONDS)
+        except (asyncpg.PostgresError, *LOST):
             connection.terminate()

@@ -13,7 +13,7 @@ import asyncpg
 
 from harvestd.database.pool import LOST, STATEMENT_SECONDS, translate
 from harvestd.database.roles import OPTIONS_SINCE, Roles
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.errors import DatabaseError
 
 # Syntax and names, wrong values, a division by zero: the server's own words help, and they can
@@ -67,7 +67,7 @@ async def read_as_reader(
 async def tables_to_read(connection: asyncpg.Connection[Any], roles: Roles) -> list[str]:
     """``schema.table`` of all that the reader role may read.  Raises: DatabaseError."""
     try:
-        rows = await connection.fetch(load_statements()["list_tables_to_read"].text, roles.reader)
+        rows = await connection.fetch(sql("list_tables_to_read"), roles.reader)
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
     return [row["name"] for row in rows]

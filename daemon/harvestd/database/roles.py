@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.database.pool import LOST, translate
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import DatabaseError
 from harvestd.terms import NAME
@@ -185,7 +185,7 @@ async def drop_roles(connection: asyncpg.Connection[Any], hex: str) -> None:
     """
     roles = Roles(hex)
     async with _changing(connection):
-        rows = await connection.fetch(load_statements()["list_roles"].text, roles.prefix)
+        rows = await connection.fetch(sql("list_roles"), roles.prefix)
         names = [row["name"] for row in rows]
         if not names:
             return
@@ -232,7 +232,7 @@ async def _make_roles(connection: asyncpg.Connection[Any], seen: Mapping[str, An
         base = await _this_database(connection)
         await connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {base} TO {roles.exec}")
     await connection.fetchval(
-        load_statements()["note_installation"].text,
+        sql("note_installation"),
         roles.hex,
         seen["system_identifier"],
         seen["database_oid"],
@@ -301,14 +301,14 @@ def _refused(seen: Mapping[str, Any], error: DatabaseError) -> DatabaseError:
 
 async def _see(connection: asyncpg.Connection[Any]) -> Mapping[str, Any]:
     try:
-        [row] = await connection.fetch(load_statements()["see_roles"].text)
+        [row] = await connection.fetch(sql("see_roles"))
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
     return dict(row)
 
 
 async def _see_role(connection: asyncpg.Connection[Any], name: str) -> Mapping[str, Any]:
-    [row] = await connection.fetch(load_statements()["see_role"].text, name)
+    [row] = await connection.fetch(sql("see_role"), name)
     return dict(row)
 
 

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-
-PARAMETER_LINE = re.compile(r"^-- \$(\d+) (\w+)\s+(\S.*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One named statement: its ``text`` and the parameter numbers its header describes."""
-
-    name: str
-    stage: str
-    text: str
-    parameters: tuple[int, ...]
 
 
 def sql_root() -> Path:
@@ -29,13 +15,16 @@ def sql_root() -> Path:
 
 
 @cache
-def load_statements() -> Mapping[str, Statement]:
-    """Every statement by name.  Raises ValueError when two files share one."""
-    found: dict[str, Statement] = {}
+def load_statements() -> Mapping[str, str]:
+    """The text of every statement by its name.  Raises ValueError when two files share one."""
+    found: dict[str, str] = {}
     for path in sorted((sql_root() / "queries").glob("*/*.sql")):
-        text = path.read_text(encoding="utf-8")
         if path.stem in found:
             raise ValueError(f"two statements are called {path.stem}")
-        numbers = tuple(int(match[1]) for match in PARAMETER_LINE.finditer(text))
-        found[path.stem] = Statement(path.stem, path.parent.name, text, numbers)
+        found[path.stem] = path.read_text(encoding="utf-8")
     return MappingProxyType(found)
+
+
+def sql(name: str) -> str:
+    """The text of one statement."""
+    return load_statements()[name]

@@ -14,14 +14,13 @@ from typing import Any
 
 from harvestd.catalog.snapshot import EMPTY, Catalog
 from harvestd.database.pool import Database
-from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError
 from harvestd.execution.limits import Limits
 from harvestd.execution.runner import Parts
 from harvestd.execution.turn import RunState, TenantTurn, take_turn
 from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Listed
-from harvestd.tenants.config import Tenant, envs_of
+from harvestd.tenants.config import ENV_BYTES_MAX, Tenant, envs_of
 from harvestd.terms import RunKey, ScriptName, Status
 
 log = get_logger()
@@ -52,15 +51,13 @@ class Feeder:
         self._unusable: Mapping[str, str] = {}
         self._pending: dict[str, DueTenant] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
+        self._outdated: dict[str, asyncio.Event] = {}
+        """Of each tenant that is fetched or in hand: set once it would run from old values."""
         self._fetching = 0
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._tenants_max = TENANTS_PER_SLOT * limits.runs_max
-        known = load_statements()
-        self._read_tenant_runs = known["read_tenant_runs"]
-        self._read_env = known["read_env"]
-        self._read_tenants = known["read_tenants"]
 
     def offer(
         self, due: Iterable[DueTenant], catalog: Catalog, unusable: Mapping[str, str]
@@ -71,11 +68,19 @@ class Feeder:
         """
         if self._parts.draining.is_set():
             return
+        if catalog is not self._catalog:
+            self.outdate(self._outdated)
         self._catalog = catalog
         self._unusable = unusable
         ordered = sorted(due, key=lambda tenant: (tenant.due_at, tenant.tenant_id))
         self._pending = {tenant.tenant_id: tenant for tenant in ordered}
         self._note_change()
+
+    def outdate(self, tenant_ids: Iterable[str]) -> None:
+        """Start nothing more from what the turns of these tenants have read; they end early."""
+        for tenant_id in tenant_ids:
+            if (outdated := self._outdated.get(tenant_id)) is not None:
+                outdated.set()
 
     @property
     def tenants_left(self) -> int:
@@ -114,6 +119,7 @@ class Feeder:
                 page.append(tenant)
         for tenant in page:
             del self._pending[tenant.tenant_id]
+            self._outdated[tenant.tenant_id] = asyncio.Event()
         self._fetching = len(page)
         return page
 
@@ -124,6 +130,9 @@ class Feeder:
             report_database_error(error, "turns were not started")  # the next cycle lists them
             turns = []
         self._fetching = 0
+        for due in page:
+            if not any(turn.tenant.tenant_id == due.tenant_id for turn in turns):
+                del self._outdated[due.tenant_id]
         for turn in turns:
             tenant_id = turn.tenant.tenant_id
             task = asyncio.create_task(self._turn(turn), name=f"turn of {tenant_id}")
@@ -145,13 +154,14 @@ class Feeder:
             log.error("turn_failed", reason=type(error).__name__, exc_info=error)
         finally:
             self._turns.pop(turn.tenant.tenant_id, None)
+            self._outdated.pop(turn.tenant.tenant_id, None)
             self._note_change()
 
     async def _read_turns(self, page: list[DueTenant]) -> list[TenantTurn]:
         tenant_ids = [due.tenant_id for due in page]
-        limits = await self._line.fetch(self._read_tenants, tenant_ids)
-        configs = await self._line.fetch(self._read_env, tenant_ids)
-        runs = await self._line.fetch(self._read_tenant_runs, tenant_ids)
+        limits = await self._line.fetch("read_tenants", tenant_ids)
+        configs = await self._line.fetch("read_env", tenant_ids, ENV_BYTES_MAX)
+        runs = await self._line.fetch("read_tenant_runs", tenant_ids)
         rows_of = _by_tenant(configs)
         runs_of = _by_tenant(runs)
         turns = []
@@ -159,13 +169,12 @@ class Feeder:
             tenant_id = row["tenant_id"]
             if row["paused"]:
                 continue
+            own = rows_of.get(tenant_id, [])
             tenant = Tenant(
                 tenant_id=tenant_id,
                 runs_max=row["runs_max"],
-                envs=envs_of(
-                    tenant_id,
-                    [(r["data_source"], r["key"], r["value"]) for r in rows_of.get(tenant_id, [])],
-                ),
+                envs=envs_of(tenant_id, [(r["data_source"], r["key"], r["value"]) for r in own]),
+                too_large=frozenset(r["data_source"] for r in own if not r["fits"]),
             )
             turns.append(self._turn_of(tenant, runs_of.get(tenant_id, []), page))
         return turns
@@ -173,17 +182,35 @@ class Feeder:
     def _turn_of(self, tenant: Tenant, rows: list[Any], page: list[DueTenant]) -> TenantTurn:
         fences = next(due.fences for due in page if due.tenant_id == tenant.tenant_id)
         states = {state.listed.key.name: state for state in map(_state, rows)}
+        free = {
+            name: state
+            for name, state in states.items()
+            if name.source in tenant.envs and state.listed.key not in self._parts.hands.keys
+        }
         due = frozenset(
             name
-            for name, state in states.items()
+            for name, state in free.items()
             if fences.get(state.listed.run_no) == state.listed.fence
-            and name.source in tenant.envs
-            and state.listed.key not in self._parts.hands.keys
         )
-        unusable = {name: why for name in due if (why := self._why_unusable(name))}
-        return TenantTurn(tenant, states, due - unusable.keys(), unusable)
+        unusable = {name: why for name in due if (why := self._why_unusable(name, tenant))}
+        blocked = frozenset(
+            name
+            for name, state in free.items()
+            if state.blocked_by is not None
+            and not state.held
+            and name not in due
+            and self._why_unusable(name, tenant) is None
+        )
+        outdated = self._outdated[tenant.tenant_id]
+        return TenantTurn(tenant, states, due - unusable.keys(), unusable, blocked, outdated)
 
-    def _why_unusable(self, name: ScriptName) -> str | None:
+    def _why_unusable(self, name: ScriptName, tenant: Tenant) -> str | None:
+        if name.source in tenant.too_large:
+            return (
+                f"the configuration of {name.source} is larger than {ENV_BYTES_MAX // 1024} KiB; "
+                "why: whatever a run says is searched for all of it, so that no secret gets into "
+                "a log; next: shorten or unset values, harvestd config list TENANT names them"
+            )
         if name.source in self._unusable:
             return f"schema.sql of {name.source}: {self._unusable[name.source]}"
         if self._catalog.script(name) is None:

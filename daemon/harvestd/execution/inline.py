@@ -6,6 +6,7 @@ import asyncio
 
 from harvestd.errors import ScriptFailed
 from harvestd.execution.executor import Call
+from harvestd.execution.printed import capture_prints, tell_printed
 from harvestd.execution.strays import Started, ends_processes, started, watch_starts
 from harvestd.observing.logs import get_logger
 from harvestd.plugin import surroundings
@@ -25,6 +26,7 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         watch_starts()
+        capture_prints()
         self._abandoned: dict[RunKey, set[asyncio.Task[None]]] = {}
 
     async def run(self, call: Call) -> None:
@@ -38,8 +40,15 @@ class InlineExecutor:
         strays = Started()
         current = asyncio.current_task()
         task = asyncio.create_task(_call(call, strays), name=current.get_name() if current else "")
+        ended = asyncio.get_running_loop().create_future()
+
+        def wake(_: object) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        task.add_done_callback(wake)
         try:
-            await asyncio.wait({task})
+            await ended
         except asyncio.CancelledError:
             # The time limit, the drain, or a lost lease; whatever run() makes of it.
             await self._end(call, {task, *strays.tasks_left})
@@ -52,8 +61,10 @@ class InlineExecutor:
         if task.cancelled():
             raise _cancelled_itself()
         task.result()
+        for thread in strays.threads_left:
+            await asyncio.to_thread(thread.join, GRACE_SECONDS)
         if left or strays.threads_left:
-            raise _left_behind(len(left), strays.threads_left)
+            raise _left_behind(len(left), [thread.name for thread in strays.threads_left])
 
     async def _end(self, call: Call, tasks: set[asyncio.Task[None]]) -> None:
         """Cancel, again and again for a while; what does not end then is left to itself."""
@@ -102,6 +113,8 @@ async def _call(call: Call, strays: Started) -> None:
         raise
     except BaseException as error:
         raise ends_processes(error) from error
+    finally:
+        tell_printed(strays.printed)
     if result is not None:
         raise ScriptFailed(
             f"run() returned {type(result).__name__} instead of nothing",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from harvestd.observing import metrics
 
@@ -31,16 +31,8 @@ class Slots:
         """Whether somebody waits for one."""
         return bool(self._waiting)
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """One slot until the block ends; waits for a free one."""
-        await self._take()
-        try:
-            yield
-        finally:
-            self._give_back()
-
-    async def _take(self) -> None:
+    async def take(self) -> None:
+        """Take a slot; waits for a free one.  Cancelled, it has taken none."""
         if self._free > 0 and not self._waiting:
             self._free -= 1
             return
@@ -50,12 +42,13 @@ class Slots:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self._give_back()  # the slot was handed over in the moment of the cancellation
-            elif future in self._waiting:  # else `_give_back` passed it over already
+                self.give_back()  # the slot was handed over in the moment of the cancellation
+            elif future in self._waiting:  # else `give_back` passed it over already
                 self._waiting.remove(future)
             raise
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Hand the slot to whoever waits longest."""
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -78,12 +71,19 @@ class Limits:
     @asynccontextmanager
     async def slot(self, source: str, *, suspect: bool) -> AsyncIterator[None]:
         """The right to run one attempt of ``source`` until the block ends; waits for it."""
-        async with AsyncExitStack() as held:
+        held: list[Slots] = []
+        try:
             for slots in self._needed(source, suspect):
-                await held.enter_async_context(slots.slot())
+                await slots.take()
+                held.append(slots)
             metrics.RUNS_IN_PROGRESS.inc()
-            held.callback(metrics.RUNS_IN_PROGRESS.dec)
-            yield
+            try:
+                yield
+            finally:
+                metrics.RUNS_IN_PROGRESS.dec()
+        finally:
+            for slots in reversed(held):
+                slots.give_back()
 
     def wanted(self, source: str, *, suspect: bool) -> bool:
         """Whether somebody could use the slot of an attempt of ``source``."""

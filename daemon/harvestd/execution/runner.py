@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -70,6 +71,8 @@ class Parts:
     """Set once no new claims are to be made."""
     ask_cycle: Callable[[str], None]
     """Asks for a cycle soon, saying why."""
+    say_recorded: Callable[[str | None], None]
+    """Says whether the end of an attempt could be recorded, or why not."""
 
 
 @dataclass(slots=True)
@@ -246,6 +249,7 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
     )
     limit = script.timeout or parts.timeout
     executor = parts.executors[script.isolation or "inline"]
+    began = time.perf_counter()
     try:
         async with asyncio.timeout(limit.total_seconds()) as deadline:
             await executor.run(call)
@@ -258,6 +262,8 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
             next_step="make the window narrower, or set `timeout` in the script",
         ) from None
     finally:
+        seconds = time.perf_counter() - began
+        metrics.of_script(claim.key.source, claim.key.script).window_seconds.observe(seconds)
         await fenced.end()
         attempt.rows += rows_written_by(db)
 
@@ -266,6 +272,7 @@ async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
     claim = attempt.claim
     try:
         if ending.outcome is not Outcome.LOST and await parts.claims.record(claim, ending):
+            parts.say_recorded(None)
             return
         # Somebody raised the fence: what was loaded stays, the run is due again for its holder.
         metrics.CLAIMS_LOST.inc()
@@ -276,6 +283,7 @@ async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:
     except DatabaseError as error:
         # The row stays ours and RUNNING; the next cycle finds it not in hand and gives it back.
         report_database_error(error, "an attempt was not recorded")
+        parts.say_recorded(f"the end of an attempt was not recorded: {error}")
 
 
 def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
@@ -298,6 +306,7 @@ def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
     )
 
 
+@lru_cache(maxsize=4_096)
 def cache_folder(root: Path, tenant_id: str, source: str) -> Path:
     """Where a tenant's data source may keep files; named by a hash, since ids are any text."""
     name = hashlib.sha256(f"{len(tenant_id)}:{tenant_id}/{source}".encode()).hexdigest()[:32]

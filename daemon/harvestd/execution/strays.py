@@ -15,16 +15,18 @@ from weakref import WeakSet
 
 from harvestd.errors import ScriptFailed
 
-# Workers of executors stay for whoever comes next, by design.
-POOLED = ("asyncio_", "ThreadPoolExecutor-")
+# Workers of executors stay for whoever comes next, by design; asyncio waits for children in one.
+NOBODYS = ("asyncio", "ThreadPoolExecutor-")
 
 
 class Started:
-    """The tasks and threads that one call of run() started."""
+    """The tasks and threads that one call of run() started, and what it printed."""
 
     def __init__(self) -> None:
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.threads: WeakSet[threading.Thread] = WeakSet()
+        self.printed = ""
+        """What it printed since the last end of a line."""
 
     @property
     def tasks_left(self) -> set[asyncio.Task[Any]]:
@@ -32,13 +34,13 @@ class Started:
         return {task for task in self.tasks if not task.done()}
 
     @property
-    def threads_left(self) -> list[str]:
-        """The names of those that have not ended."""
-        return sorted(
-            thread.name
+    def threads_left(self) -> list[threading.Thread]:
+        """Those that have not ended."""
+        return [
+            thread
             for thread in self.threads
-            if thread.is_alive() and not thread.name.startswith(POOLED)
-        )
+            if thread.is_alive() and not thread.name.startswith(NOBODYS)
+        ]
 
 
 started: ContextVar[Started | None] = ContextVar("harvestd_started", default=None)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from graphlib import TopologicalSorter
+from types import MappingProxyType
 
 from harvestd.catalog.graph import Graph
 from harvestd.catalog.snapshot import Catalog
@@ -42,13 +43,16 @@ class TenantTurn:
     """A tenant and its runs as its turn finds them.
 
     ``due`` are those that may be claimed; ``unusable`` are due too, but this replica cannot run
-    them, and why.
+    them, and why.  ``blocked`` are not due before what they needed is tried again.
     """
 
     tenant: Tenant
     runs: Mapping[ScriptName, RunState]
     due: frozenset[ScriptName]
     unusable: Mapping[ScriptName, str] = field(default_factory=dict)
+    blocked: frozenset[ScriptName] = frozenset()
+    outdated: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once configuration or plugins changed: nothing more is started from what this holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Due, but what it needs gave its place back to others: both come later in this cycle."""
+    """Due, but what it needs is not done yet: it gave its place back to others, and both come
+    ``again`` in this cycle, or another replica is at it."""
+
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +88,43 @@ def readiness(
     graph: Graph,
     turn: TenantTurn,
     done: Mapping[ScriptName, bool],
-    postponed: Collection[ScriptName] = (),
+    postponed: Mapping[ScriptName, Postponed] = MappingProxyType({}),
 ) -> Ready | Settled | Postponed | Blocked:
     """What to do with a script whose needs have all been dealt with; ``done`` says how.
 
-    ``postponed`` are those that go on later in this cycle, and hold what needs them.
+    ``postponed`` are those that go on later, and hold what needs them.
     """
     run = turn.runs.get(name)
     if run is None:
         return Settled(done=False)
-    if name not in turn.due:
+    if not _goes_on(name, graph, turn, done):
         return Settled(done=run.completed and not run.held)
     for need in sorted(graph.needs.get(name, frozenset())):
         if need in postponed:
-            return Postponed()
+            return postponed[need]
         if not done.get(need, False):
             needed = turn.runs.get(need)
+            if needed is not None and needed.held and need not in turn.due:
+                return Postponed(again=False)
             # Due in this turn too: it failed just now, and is due again when its row says so.
             waits = needed is not None and need not in turn.due
             return Blocked(str(need), needed.due_at if needed is not None and waits else None)
     return Ready()
+
+
+def _goes_on(
+    name: ScriptName, graph: Graph, turn: TenantTurn, done: Mapping[ScriptName, bool]
+) -> bool:
+    """Whether it is due, or was blocked by what has been done in this very turn.
+
+    The time that it took over from that would be too late: somebody mended or triggered it.
+    """
+    if name in turn.due or name not in turn.blocked:
+        return name in turn.due
+    needs = graph.needs.get(name, frozenset())
+    return all(done.get(need, False) for need in needs) and any(
+        _goes_on(need, graph, turn, done) for need in needs
+    )
 
 
 @dataclass(slots=True)
@@ -120,7 +144,7 @@ class _Going:
     blocked: list[tuple[Listed, str, datetime | None]] = field(default_factory=list)
     waiting: list[ScriptName] = field(default_factory=list)
     attempts: dict[asyncio.Task[Outcome | None], ScriptName] = field(default_factory=dict)
-    postponed: set[ScriptName] = field(default_factory=set)
+    postponed: dict[ScriptName, Postponed] = field(default_factory=dict)
 
     def others_wait(self, name: ScriptName) -> bool:
         """Whether somebody could use the place of an attempt of ``name``."""
@@ -140,7 +164,8 @@ async def take_turn(
 
     At most ``tenant.runs_max`` attempts at once.  One that fails takes nothing with it but
     what needs it.  One whose slice is over goes behind those that wait, and if
-    ``tenants_wait`` for a turn, behind those: the answer is what is left so, run_no → fence.
+    ``tenants_wait`` for a turn, behind those: the answer is what is left so, run_no → fence,
+    and all that was not begun when the turn was outdated.
     """
     graph = catalog.graph_for(frozenset(turn.tenant.envs))
     nodes = set(graph.order)
@@ -154,17 +179,21 @@ async def take_turn(
     try:
         while sorter.is_active():
             _settle(going)
-            _start(going)
+            if not turn.outdated.is_set():
+                _start(going)
+            elif not going.attempts:
+                break
             if going.attempts:
                 await _wait_for_one(going)
     finally:
         for task in going.attempts:
             task.cancel()
         await asyncio.gather(*going.attempts, return_exceptions=True)
-    if going.blocked and not parts.draining.is_set():
+    if going.blocked and not (parts.draining.is_set() or turn.outdated.is_set()):
         await _say_blocked(parts, going.blocked)
-    left = (listed[name] for name in going.postponed)
-    return {run.run_no: run.fence for run in left}
+    left = [name for name in turn.due if name not in going.done]
+    left += [name for name, postponed in going.postponed.items() if postponed.again]
+    return {listed[name].run_no: listed[name].fence for name in left}
 
 
 def _settle(going: _Going) -> None:
@@ -177,9 +206,9 @@ def _settle(going: _Going) -> None:
                     continue
                 case Settled(done=done):
                     going.done[name] = done
-                case Postponed():
+                case Postponed() as later:
                     going.done[name] = False
-                    going.postponed.add(name)
+                    going.postponed[name] = later
                 case Blocked(by=by, due_at=due_at):
                     going.done[name] = False
                     going.blocked.append((going.listed[name], by, due_at))
@@ -202,12 +231,14 @@ async def _wait_for_one(going: _Going) -> None:
     for task in ended:
         name = going.attempts.pop(task)
         outcome = task.result()
+        if outcome is None and going.turn.outdated.is_set():
+            continue  # perhaps it was not begun: left for whoever reads anew
         if outcome is Outcome.YIELDED:
             going.listed[name] = replace(going.listed[name], fence=going.listed[name].fence + 1)
             if not going.tenants_wait():
                 going.waiting.append(name)
                 continue
-            going.postponed.add(name)
+            going.postponed[name] = Postponed(again=True)
         going.done[name] = outcome is Outcome.COMPLETED
         going.sorter.done(name)
 
@@ -220,7 +251,7 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
     assert script is not None
     try:
         async with going.limits.slot(name.source, suspect=going.turn.runs[name].suspect):
-            if going.parts.draining.is_set():
+            if going.parts.draining.is_set() or going.turn.outdated.is_set():
                 return None
             outcome = await attempt_run(
                 going.parts,

@@ -18,20 +18,21 @@ VALUE_BYTES_MAX = 8 * 1024 * 1024
 MODIFIER = re.compile(r"\(([0-9, -]+)\)")
 
 Convert = Callable[[object], object]
-"""Checks a value for one column, and returns what is sent in its place.  Raises WriteRefused."""
+"""Checks a value for one column, and returns what is sent in its place.  Raises WriteRefused.
+
+None is never asked about: whether it may be there is the server's to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column as ``read_table_shape`` describes it.
 
-    ``type`` is as format_type spells it (``character varying(20)``, ``text[]``), ``type_name``
-    the bare name of the type, or of an array's element; ``in_key``: part of any unique key.
+    ``type`` is as format_type spells it (``character varying(20)``, ``text[]``); ``in_key``:
+    part of any unique key.
     """
 
     name: str
     type: str
-    type_name: str
     is_array: bool
     generated: bool
     in_key: bool

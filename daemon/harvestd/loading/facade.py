@@ -77,7 +77,7 @@ class Db:
                     await step("write")
                     async with self._fenced.seat() as seat:
                         row = await seat.connection.fetchrow(
-                            statement.text, self._fenced.tenant_id, *arrays
+                            statement, self._fenced.tenant_id, *arrays
                         )
                     assert row is not None
                     changed = row["inserted"] + row["updated"]

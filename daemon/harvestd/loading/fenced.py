@@ -40,6 +40,15 @@ class Transaction:
         self.turn = asyncio.Lock()
         self.ended = False
 
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[Seat]:
+        """The seat for one call, which takes turns with others of the same transaction."""
+        async with self.turn:
+            if self.ended:
+                raise _outlived()
+            with self.owner.translated():
+                yield self.seat
+
 
 # Inherited by gathered tasks, which therefore join the transaction instead of waiting for it.
 _current: ContextVar[Transaction | None] = ContextVar("harvestd_transaction", default=None)
@@ -78,14 +87,11 @@ class Fenced:
         driver's own errors, whose texts quote rows.
         """
         self._refuse_after_end()
-        transaction = self._joined()
-        with self.translated():
-            if transaction is not None:
-                async with transaction.turn:
-                    if transaction.ended:
-                        raise _outlived()
-                    yield transaction.seat
-            else:
+        if (transaction := self._joined()) is not None:
+            async with transaction.call() as seat:
+                yield seat
+        else:
+            with self.translated():
                 async with self._turn, self._holding() as seat:
                     yield seat
 
@@ -186,6 +192,11 @@ class Fenced:
         if sqlstate == "HD003":
             return WriteRefused(message, why="each script writes to its own data source's schema")
         translated = translate(error)
+        if sqlstate == "42501":
+            translated.next_step = (
+                "no GRANT is missing: a script reads its tenant's rows, and writes tables of its "
+                "own data source by INSERT and UPDATE, db.upsert, db.copy and db.sweep"
+            )
         if sqlstate is not None and sqlstate.startswith("42"):
             # Syntax and names of the plugin's own SQL: it quotes no row.
             translated.what += f": {message}"
@@ -229,13 +240,9 @@ class RawConnection:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        async with self._transaction.turn:
-            if self._transaction.ended:
-                raise _outlived()
-            seat = self._transaction.seat
-            with self._transaction.owner.translated():
-                await seat.admit_plugin_sql(self._transaction.owner.source)
-                yield seat.connection
+        async with self._transaction.call() as seat:
+            await seat.admit_plugin_sql(self._transaction.owner.source)
+            yield seat.connection
 
 
 def _outlived() -> RunError:

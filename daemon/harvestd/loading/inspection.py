@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.database.roles import Roles
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 
 ADMITTED_KINDS = frozenset(
     {
@@ -132,10 +132,10 @@ async def inspect_schema(
 ) -> list[Finding]:
     """Everything in the source's schema that the wall does not admit, empty when all is well."""
     owner = roles.source(source)
-    objects = await connection.fetch(load_statements()["inspect_objects"].text, source, owner)
+    objects = await connection.fetch(sql("inspect_objects"), source, owner)
     findings = list(_foreign_objects(objects, owner))
     for check in CHECKS:
-        rows = await connection.fetch(load_statements()[check].text, source)
+        rows = await connection.fetch(sql(check), source)
         findings += [_finding(row) for row in rows]
     findings += _strangers(await list_grants(connection, source, owner), roles)
     # A materialised view may be found as an object and by its name: once is enough.
@@ -146,8 +146,8 @@ async def list_grants(
     connection: asyncpg.Connection[Any], schema: str, owner: str
 ) -> Sequence[Mapping[str, Any]]:
     """What others than its owner may do in a schema: kind, name, grantee, words."""
-    statement = load_statements()["list_grants_in_schema"]
-    return [dict(row) for row in await connection.fetch(statement.text, schema, owner)]
+    rows = await connection.fetch(sql("list_grants_in_schema"), schema, owner)
+    return [dict(row) for row in rows]
 
 
 def _foreign_objects(objects: Iterable[Mapping[str, Any]], owner: str) -> Iterator[Finding]:

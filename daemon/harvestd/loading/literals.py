@@ -48,8 +48,6 @@ def document(column: Column) -> Convert:
     """Anything JSON has: dict with str keys, list, tuple, str, int, float, bool, None inside."""
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         encoded, problem = _encoded(value)
         if encoded is None:
             raise refused(column, problem, "write dates, decimals and the like as text")
@@ -106,8 +104,8 @@ def array(column: Column, convert_element: Convert) -> Convert:
     def written(values: list[object] | tuple[object, ...], depth: int) -> tuple[str, list[int]]:
         if not values or depth == dimensions_max or not isinstance(values[0], list | tuple):
             parts = [
-                "NULL" if part is None else _quoted(_as_text(part))
-                for part in map(convert_element, values)
+                "NULL" if part is None else _quoted(_as_text(convert_element(part)))
+                for part in values
             ]
             return "{" + ",".join(parts) + "}", [len(values)]
         rows = []
@@ -120,8 +118,6 @@ def array(column: Column, convert_element: Convert) -> Convert:
         return "{" + ",".join(row for row, _ in rows) + "}", [len(values), *rows[0][1]]
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, list | tuple):
             raise wrong_type(column, value, "list", "list(value)")
         literal, _ = written(value, 1)
@@ -143,8 +139,7 @@ def alone(convert: Convert) -> Convert:
     """As ``convert``, but what it makes becomes the one element of an array."""
 
     def convert_alone(value: object) -> object:
-        converted = convert(value)
-        return None if converted is None else "{" + _quoted(_as_text(converted)) + "}"
+        return "{" + _quoted(_as_text(convert(value))) + "}"
 
     return convert_alone
 

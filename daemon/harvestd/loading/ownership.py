@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.database.roles import Roles
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import SchemaRefused
 from harvestd.loading.inspection import list_grants
@@ -32,7 +32,7 @@ async def ensure_schema(
     the source must exist.  Raises: SchemaRefused, when the schema is somebody else's.
     """
     role = roles.source(source)
-    owner = await connection.fetchval(load_statements()["see_schema_owner"].text, source)
+    owner = await connection.fetchval(sql("see_schema_owner"), source)
     if owner is None:
         made = f"CREATE SCHEMA {quoted(source)} AUTHORIZATION {role}"
         async with _needing(made, source):
@@ -71,10 +71,9 @@ async def _take_over(
     if owner == former.source(source):
         for kind in ("SCHEMA", "ALL FUNCTIONS IN SCHEMA"):
             statements.append(f"REVOKE ALL ON {kind} harvestd_api FROM {owner} CASCADE")
-    listed = load_statements()["list_objects_of_others"]
     statements += [
         f"ALTER {row['kind']} {row['name']} OWNER TO {role}"
-        for row in await connection.fetch(listed.text, source, role)
+        for row in await connection.fetch(sql("list_objects_of_others"), source, role)
     ]
     originals = (former.exec, former.daemon, former.reader)
     statements += [

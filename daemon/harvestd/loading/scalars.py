@@ -1,4 +1,4 @@
-"""The checks of each type: one function a column, made once and called for every value.
+"""The checks of each type: one function a column, made once and called for every value but None.
 
 asyncpg alone stores a huge Decimal as 0, cuts floats sent to integer columns, makes infinity of
 datetime.max and shifts times without a zone (research: relsec 4.2).
@@ -48,8 +48,6 @@ def text(column: Column) -> Convert:
     characters_max = column.characters_max or VALUE_BYTES_MAX
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, str):
             hint = "decode it first" if isinstance(value, bytes | bytearray) else "str(value)"
             raise wrong_type(column, value, "str", hint)
@@ -78,7 +76,7 @@ def boolean(column: Column) -> Convert:
     """True and False, not what is merely true."""
 
     def convert(value: object) -> object:
-        if value is None or value is True or value is False:
+        if isinstance(value, bool):
             return value
         raise wrong_type(column, value, "bool", "compare it with what it means")
 
@@ -91,8 +89,6 @@ def integer(bits: int) -> Callable[[Column], Convert]:
 
     def make(column: Column) -> Convert:
         def convert(value: object) -> object:
-            if value is None:
-                return None
             if not isinstance(value, int) or isinstance(value, bool):
                 raise wrong_type(column, value, "int", "int(value), where that loses nothing")
             if not -limit <= value < limit:
@@ -113,8 +109,6 @@ def floating(column: Column) -> Convert:
     single = column.plain_type == "real"
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise wrong_type(column, value, "float or int", "float(value)")
         kept = _kept(value, single=single)
@@ -140,8 +134,6 @@ def numeric(column: Column) -> Convert:
     """Decimal, int, or a float by its shortest spelling; numeric(p, s) rounds on the server."""
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, Decimal | int | float) or isinstance(value, bool):
             raise wrong_type(column, value, "Decimal, int or float", "Decimal(value)")
         spelled = _spelled(value)
@@ -177,8 +169,6 @@ def instant(column: Column) -> Convert:
     """datetime with a time zone, sent in UTC."""
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, datetime):
             raise wrong_type(
                 column, value, "datetime with a time zone", "datetime.fromisoformat(value)"
@@ -211,8 +201,6 @@ def timestamp(column: Column) -> Convert:
     """datetime without a time zone."""
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, datetime):
             raise wrong_type(
                 column, value, "datetime without time zone", "datetime.fromisoformat(value)"
@@ -234,8 +222,6 @@ def calendar_date(column: Column) -> Convert:
     """date, not datetime."""
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, date) or isinstance(value, datetime):
             raise wrong_type(column, value, "date", "value.date(), or date.fromisoformat(value)")
         if not date.min < value < date.max:
@@ -250,8 +236,6 @@ def clock_time(column: Column) -> Convert:
     zoned = column.plain_type == "time with time zone"
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, time):
             raise wrong_type(column, value, "time", "time.fromisoformat(value)")
         offset = _offset(value)
@@ -279,7 +263,7 @@ def interval(column: Column) -> Convert:
         if isinstance(value, timedelta):
             # A sign for each: under IntervalStyle sql_standard a first minus counts for all.
             return f"{value.days:+d} days +{value.seconds}.{value.microseconds:06d} seconds"
-        if value is None or isinstance(value, str):
+        if isinstance(value, str):
             return convert_text(value)
         raise wrong_type(column, value, "timedelta, or str as PostgreSQL reads it")
 
@@ -290,7 +274,7 @@ def uuid(column: Column) -> Convert:
     """UUID, or a str that spells one."""
 
     def convert(value: object) -> object:
-        if value is None or isinstance(value, UUID):
+        if isinstance(value, UUID):
             return value
         if not isinstance(value, str):
             raise wrong_type(column, value, "UUID, or str that spells one")
@@ -313,8 +297,6 @@ def binary(column: Column) -> Convert:
     """bytes, bytearray or memoryview."""
 
     def convert(value: object) -> object:
-        if value is None:
-            return None
         if not isinstance(value, bytes | bytearray | memoryview):
             raise wrong_type(column, value, "bytes", "value.encode()")
         if isinstance(value, memoryview):
@@ -339,7 +321,7 @@ def written(column: Column) -> Convert:
     convert_text, convert_number = text(column), numeric(column)
 
     def convert(value: object) -> object:
-        if value is None or isinstance(value, str):
+        if isinstance(value, str):
             return convert_text(value)
         if isinstance(value, Decimal | int) and not isinstance(value, bool):
             return convert_number(value)

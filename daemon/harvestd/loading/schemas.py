@@ -18,9 +18,9 @@ from typing import Any
 import asyncpg
 
 from harvestd.catalog.discover import RESERVED
-from harvestd.database.pool import LOST, Database, translate
+from harvestd.database.pool import LOST, Database, closing, translate
 from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.database.step import step
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import DatabaseError, SchemaRefused
@@ -37,7 +37,6 @@ STATEMENT_SECONDS = 300
 """One statement of a schema.sql takes no longer: an index on a large table may need minutes."""
 LOCK_SECONDS = 5
 """While a statement waits for a table, every load of it waits behind the statement."""
-CLOSE_SECONDS = 2
 FINDINGS_SHOWN_MAX = 10
 
 # RESET ALL goes first: what the file has set must not decide how our statements are read.
@@ -79,8 +78,8 @@ async def apply_source_schema(
     _check_name(source)
     schema_hash = f"{schema_hash} {FINISHING}"
     try:
-        connection = await database.connect(f"schema of {source}")
-        try:
+        # Its end also ends the turn.
+        async with closing(await database.connect(f"schema of {source}")) as connection:
             if await _is_applied(connection, roles, source, schema_hash):
                 return False
             async with _turn(connection, source):
@@ -89,11 +88,8 @@ async def apply_source_schema(
                 async with _login(database, connection, roles, source) as own:
                     await _run(own, roles, source, schema_sql)
                 await step("schema_finished")
-                noted = load_statements()["note_source_schema"]
-                await connection.fetchval(noted.text, source, schema_hash, roles.hex)
+                await connection.fetchval(sql("note_source_schema"), source, schema_hash, roles.hex)
                 return True
-        finally:
-            await _close(connection)  # and with it ends the turn
     except (asyncpg.PostgresError, *LOST) as error:
         if isinstance(error.__context__, asyncio.CancelledError):
             raise error.__context__ from None  # cleaning up after it failed
@@ -115,7 +111,7 @@ async def _is_applied(
 
 
 async def _stored(connection: asyncpg.Connection[Any], source: str) -> asyncpg.Record | None:
-    return await connection.fetchrow(load_statements()["read_source_schema"].text, source)
+    return await connection.fetchrow(sql("read_source_schema"), source)
 
 
 @asynccontextmanager
@@ -154,10 +150,8 @@ async def _login(
             password=password,
             statement_seconds=STATEMENT_SECONDS + 10,
         )
-        try:
+        async with closing(own):
             yield own
-        finally:
-            await _close(own)
     finally:
         # The file may have changed its own role's password and settings.
         await connection.execute(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
@@ -165,15 +159,8 @@ async def _login(
         await _end_backends(connection, role)
 
 
-async def _close(connection: asyncpg.Connection[Any]) -> None:
-    try:
-        await connection.close(timeout=CLOSE_SECONDS)
-    except (asyncpg.PostgresError, *LOST):
-        connection.terminate()
-
-
 async def _end_backends(connection: asyncpg.Connection[Any], role: str) -> None:
-    await connection.fetchval(load_statements()["end_source_backends"].text, role)
+    await connection.fetchval(sql("end_source_backends"), role)
 
 
 async def _run(own: asyncpg.Connection[Any], roles: Roles, source: str, schema_sql: str) -> None:
@@ -209,7 +196,7 @@ async def _run_statement(
 
 
 async def _finish(own: asyncpg.Connection[Any], roles: Roles, source: str) -> None:
-    rows = await own.fetch(load_statements()["list_relations_to_finish"].text, source)
+    rows = await own.fetch(sql("list_relations_to_finish"), source)
     await own.execute(";\n".join(finish_schema(roles, source)))
     for row in rows:
         await own.execute(";\n".join(finish_relation(roles, source, Relation(**row))))
@@ -267,7 +254,9 @@ def _failed(source: str, error: BaseException, statement: DdlStatement | None) -
         next_step = f"leave it out, or write CREATE SCHEMA IF NOT EXISTS {source}: it is there"
     elif sqlstate == QUERY_CANCELED:
         why = f"it took more than {STATEMENT_SECONDS} s, or was cancelled{where}"
-    return _refused(source, what, why=why, next_step=next_step, line=line)
+    refused = _refused(source, what, why=why, next_step=next_step, line=line)
+    refused.in_use = sqlstate == LOCK_NOT_AVAILABLE
+    return refused
 
 
 def _may_be_told(error: BaseException, statement: DdlStatement | None) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,6 @@ import asyncpg
 
 from harvestd.database.pool import LOST, Database, Line
 from harvestd.database.roles import Roles, ensure_seat, scram_verifier
-from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost
 from harvestd.observing import metrics
@@ -111,7 +110,6 @@ class Seats:
         replica_id: UUID,
         *,
         seats_max: int,
-        statements: Mapping[str, Statement] | None = None,
     ) -> None:
         self._database = database
         self._roles = roles
@@ -120,13 +118,6 @@ class Seats:
         self._places = asyncio.Semaphore(seats_max)
         self._free: list[Seat] = []
         self._idle_leases: list[int] = []
-        known = statements or load_statements()
-        self._bind_seat = known["bind_seat"]
-        self._lease_seat = known["lease_seat"]
-        self._make_seat = known["make_seat"]
-        self._end_seat_backends = known["end_seat_backends"]
-        self._end_backend = known["end_backend"]
-        self._release_seats = known["release_seats"]
 
     @asynccontextmanager
     async def bound(self, binding: Binding) -> AsyncIterator[Seat]:
@@ -195,7 +186,7 @@ class Seats:
         for seat in self._free:
             seat.connection.terminate()
         self._free.clear()
-        await self._line.fetch(self._release_seats, self.replica_id)
+        await self._line.fetch("release_seats", self.replica_id)
 
     def _take(self, binding: Binding) -> Seat | None:
         """A free seat: the run's own from before, or else the one longest unused."""
@@ -255,11 +246,15 @@ class Seats:
         async with self._line.connection() as connection, connection.transaction():
             # One at a time: two replicas must not make the same number.
             await connection.execute("LOCK TABLE harvestd.seat IN SHARE ROW EXCLUSIVE MODE")
-            seat_no = await connection.fetchval(self._lease_seat.text, self.replica_id, seat_no)
+            seat_no = await connection.fetchval(
+                self._line.sql("lease_seat"), self.replica_id, seat_no
+            )
             if seat_no is None:
-                seat_no = await connection.fetchval(self._make_seat.text, self.replica_id)
+                seat_no = await connection.fetchval(self._line.sql("make_seat"), self.replica_id)
             await ensure_seat(connection, self._roles, seat_no, scram_verifier(password))
-            await connection.fetchval(self._end_seat_backends.text, self._roles.seat(seat_no))
+            await connection.fetchval(
+                self._line.sql("end_seat_backends"), self._roles.seat(seat_no)
+            )
         log.debug("seat_leased", seat=seat_no)
         return seat_no, password
 
@@ -270,7 +265,7 @@ class Seats:
         await step("bind")
         covers = binding.covers
         pid = await self._line.fetchval(
-            self._bind_seat,
+            "bind_seat",
             self.replica_id,
             seat.pid,
             seat.name,
@@ -310,7 +305,7 @@ class Seats:
         self._keep_lease(seat.seat_no, seat.replica_id)
         log.debug("seat_ended", seat=seat.seat_no, reason=reason)
         try:
-            await self._line.fetchval(self._end_backend, seat.pid, END_BACKEND_MS)
+            await self._line.fetchval("end_backend", seat.pid, END_BACKEND_MS)
         except DatabaseError as error:
             # With the server away there is no backend either; the fence holds in any case.
             log.warning("seat_ended", seat=seat.seat_no, reason=error.what)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harvestd.database.pool import Database
-from harvestd.database.statements import load_statements
 from harvestd.errors import WriteRefused
-from harvestd.loading.values import Column
-from harvestd.loading.writes import TableShape, UpsertStatement, upsert_statement
+from harvestd.loading.columns import Column
+from harvestd.loading.writes import TableShape, upsert_statement
 
 STATEMENTS_MAX = 2_000
 
@@ -18,10 +17,8 @@ class Shapes:
 
     def __init__(self, database: Database) -> None:
         self._line = database.line("shapes")
-        self._read_table_shape = load_statements()["read_table_shape"]
-        self._read_unique_keys = load_statements()["read_unique_keys"]
         self._shapes: dict[tuple[str, str], TableShape] = {}
-        self._upserts: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], UpsertStatement] = {}
+        self._upserts: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], str] = {}
 
     def forget(self) -> None:
         """A schema was applied: read everything anew."""
@@ -32,14 +29,14 @@ class Shapes:
         """The shape of ``schema.table``.  Raises: WriteRefused, when there is no such table."""
         shape = self._shapes.get((schema, table))
         if shape is None:
-            columns = await self._line.fetch(self._read_table_shape, schema, table)
+            columns = await self._line.fetch("read_table_shape", schema, table)
             if not columns:
                 raise WriteRefused(
                     f"there is no table {schema}.{table}",
                     why="the source's schema.sql does not make it, or was refused",
                     next_step="add it to schema.sql; the log says why a schema was refused",
                 )
-            keys = await self._line.fetch(self._read_unique_keys, schema, table)
+            keys = await self._line.fetch("read_unique_keys", schema, table)
             shape = TableShape(
                 schema=schema,
                 table=table,
@@ -49,9 +46,7 @@ class Shapes:
             self._shapes[(schema, table)] = shape
         return shape
 
-    def upsert(
-        self, shape: TableShape, columns: tuple[str, ...], key: Sequence[str]
-    ) -> UpsertStatement:
+    def upsert(self, shape: TableShape, columns: tuple[str, ...], key: Sequence[str]) -> str:
         """The statement that upserts these columns by this key.  Raises: WriteRefused."""
         wanted = (shape.schema, shape.table, columns, tuple(key))
         statement = self._upserts.get(wanted)

@@ -24,7 +24,7 @@ import asyncpg
 from harvestd.database.pool import LOST, Database, translate
 from harvestd.database.roles import LOCK as ROLES_LOCK
 from harvestd.database.roles import OPTIONS_SINCE, Roles
-from harvestd.database.statements import load_statements
+from harvestd.database.statements import sql
 from harvestd.errors import RunError
 from harvestd.loading.facade import Db
 from harvestd.loading.fenced import Fenced
@@ -110,16 +110,15 @@ class Trial:
         connection = self._connection
         if connection.is_closed() or not connection.is_in_transaction():
             return Seen(ended=True)
-        known = load_statements()
         key = self._binding.key
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL ROLE {self._roles.exec}")
-                counted = await connection.fetch(known["count_trial_rows"].text)
+                counted = await connection.fetch(sql("count_trial_rows"))
                 tables = [await self._sample(row, rows_max) for row in counted]
                 await connection.execute("SET LOCAL ROLE NONE")
                 row = await connection.fetchrow(
-                    known["see_trial"].text,
+                    sql("see_trial"),
                     self._binding.run_no,
                     key.tenant_id,
                     key.source,
@@ -204,7 +203,7 @@ async def _bind(
 ) -> Binding:
     await connection.execute("SET LOCAL ROLE NONE")
     row = await connection.fetchrow(
-        load_statements()["begin_trial"].text,
+        sql("begin_trial"),
         key.tenant_id,
         key.source,
         key.script,

@@ -15,9 +15,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from harvestd.loading import literals, scalars
-from harvestd.loading.columns import VALUE_BYTES_MAX, Column, Convert
-
-__all__ = ["VALUE_BYTES_MAX", "Column", "Convert", "converter", "parameter_type", "selected"]
+from harvestd.loading.columns import Column, Convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +61,7 @@ SPELLED = MappingProxyType({"character": "bpchar", "bit": '"bit"'})
 
 @lru_cache(maxsize=4096)
 def converter(column: Column) -> Convert:
-    """The function that checks a value for ``column`` and returns what is sent in its place.
-
-    None passes: whether it may is the server's to say.  The function raises WriteRefused.
-    """
+    """The function that checks a value for ``column`` and returns what is sent in its place."""
     known = KINDS.get(column.plain_type)
     convert = known.make(column) if known else scalars.written(column)
     if column.is_array:

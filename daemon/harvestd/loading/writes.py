@@ -6,14 +6,16 @@ Nothing here talks to the database.  The facade asks for ``batches`` of the auth
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import NamedTuple
 
 from harvestd.errors import WriteRefused
+from harvestd.loading.columns import Column, Convert
 from harvestd.loading.rows import Row, copied, size_of
-from harvestd.loading.values import Column, Convert, converter, parameter_type, selected
+from harvestd.loading.values import converter, parameter_type, selected
 from harvestd.terms import NAME
 
 BATCH_ROWS_MAX = 1_000
@@ -37,18 +39,6 @@ class TableShape:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"
-
-
-@dataclass(frozen=True, slots=True)
-class UpsertStatement:
-    """An upsert of rows that have exactly ``columns``.
-
-    ``$1`` is the tenant id, ``$2`` onwards one array for each column.  It answers one row:
-    inserted, updated; the rest of the rows were there already, unchanged.
-    """
-
-    text: str
-    columns: tuple[str, ...]
 
 
 class Group(NamedTuple):
@@ -78,17 +68,18 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def upsert_statement(
-    shape: TableShape, columns: Sequence[str], key: Sequence[str]
-) -> UpsertStatement:
-    """The upsert of rows with ``columns`` into ``shape``, found again by ``key``.
+def upsert_statement(shape: TableShape, columns: Sequence[str], key: Sequence[str]) -> str:
+    """The upsert of rows that have exactly ``columns`` into ``shape``, found again by ``key``.
+
+    ``$1`` is the tenant id, ``$2`` onwards one array for each column, in the table's order.  It
+    answers one row: inserted, updated; the rest of the rows were there already, unchanged.
 
     Raises: WriteRefused, when the table has no such key, or a column may not be written.
     """
     full_key = _full_key(shape, key)
     ordered = _checked_columns(shape, columns, full_key)
     table = f"{quoted(shape.schema)}.{quoted(shape.table)}"
-    text = f"""\
+    return f"""\
 WITH written AS (
     INSERT INTO {table} AS stored ({listed(TENANT_ID, *ordered)})
     {select_arrays(shape, ordered)}
@@ -97,7 +88,6 @@ WITH written AS (
 )
 SELECT count(*) FILTER (WHERE fresh) AS inserted, count(*) FILTER (WHERE NOT fresh) AS updated
 FROM written"""  # noqa: S608 - names are quoted, types are the catalog's
-    return UpsertStatement(text, ordered)
 
 
 def _on_conflict(shape: TableShape, columns: Sequence[str], full_key: Sequence[str]) -> str:
@@ -126,7 +116,7 @@ def _on_conflict(shape: TableShape, columns: Sequence[str], full_key: Sequence[s
 
 
 def append_statement(shape: TableShape, columns: Sequence[str]) -> str:
-    """The insert of rows that have exactly ``columns``; parameters as in UpsertStatement."""
+    """The insert of rows that have exactly ``columns``; parameters as in `upsert_statement`."""
     return (
         f"INSERT INTO {quoted(shape.schema)}.{quoted(shape.table)}"
         f" ({listed(TENANT_ID, *columns)})\n    {select_arrays(shape, columns)}"
@@ -203,7 +193,10 @@ def _check_writable(shape: TableShape, name: str, full_key: Sequence[str]) -> No
     elif column is None:
         own = [one for one in shape.columns if one not in (TENANT_ID, *FRAMEWORK_COLUMNS)]
         why = f"the table has no such column; it has {', '.join(own)}"
-        next_step = "add it to schema.sql, or leave it out of the rows"
+        next_step = (
+            "add it with ALTER TABLE ... ADD COLUMN IF NOT EXISTS to schema.sql (a CREATE TABLE "
+            "does nothing where the table is there), or leave it out of the rows"
+        )
     elif column.generated:
         why, next_step = "the database computes it", "leave it out of the rows"
     elif column.in_key and name not in full_key:
@@ -223,11 +216,19 @@ def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Iterable[Row
     have no ``key`` (None), and all are kept.  Raises: WriteRefused.
     """
     full_key = () if key is None else _full_key(shape, key)
+
+    @cache
+    def in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+        return _checked_columns(shape, names, full_key)
+
     try:
-        rows = batch if key is None else _without_duplicates(shape, full_key, batch)
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        kept = batch if key is None else _without_duplicates(shape, full_key, batch, in_order)
+        for row in kept:
+            groups.setdefault(in_order(tuple(row)), []).append(row)
         return [
-            Group(columns, [_converted(shape.columns[name], same) for name in columns])
-            for columns, same in _grouped(shape, full_key, rows).items()
+            Group(columns, [_converted(shape.columns[name], rows) for name in columns])
+            for columns, rows in groups.items()
         ]
     except WriteRefused as error:
         if str(shape) in error.what:
@@ -238,23 +239,25 @@ def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Iterable[Row
 
 
 def _without_duplicates(
-    shape: TableShape, full_key: Sequence[str], batch: Iterable[Row]
+    shape: TableShape,
+    full_key: Sequence[str],
+    batch: Iterable[Row],
+    in_order: Callable[[tuple[str, ...]], object],
 ) -> Iterable[Row]:
     own = [(name, _identity(shape.columns[name])) for name in full_key if name != TENANT_ID]
-    layouts: set[tuple[str, ...]] = set()
     kept: dict[tuple[object, ...], Row] = {}
     for row in batch:
-        names = tuple(row)
-        if names not in layouts:
-            _checked_columns(shape, names, full_key)
-            layouts.add(names)
-        identity = tuple([convert(row[name]) for name, convert in own])
-        if None in identity:
-            raise WriteRefused(
-                f"column {own[identity.index(None)][0]} is None in a row",
-                why="it is part of the key, and a row without key would be added again each time",
-                next_step="leave such rows out, or choose a key that every row has",
-            )
+        in_order(tuple(row))  # checks that the key is there, and may be written
+        parts = []
+        for name, convert in own:
+            if (value := row[name]) is None:
+                raise WriteRefused(
+                    f"column {name} is None in a row",
+                    why="it is part of the key, and a row without key would be added each time",
+                    next_step="leave such rows out, or choose a key that every row has",
+                )
+            parts.append(convert(value))
+        identity = tuple(parts)
         earlier = kept.get(identity)
         kept[identity] = row if earlier is None else {**earlier, **row}
     return kept.values()
@@ -267,30 +270,14 @@ def _identity(column: Column) -> Convert:
         return convert
 
     def as_number(value: object) -> object:  # 1.0 and 1.00 are one key
-        text = convert(value)
-        return text if text is None else Decimal(str(text))
+        return Decimal(str(convert(value)))
 
     return as_number
 
 
-def _grouped(
-    shape: TableShape, full_key: Sequence[str], rows: Iterable[Row]
-) -> dict[tuple[str, ...], list[Row]]:
-    """The rows by their columns in the table's order, whatever the order in the row."""
-    layouts: dict[tuple[str, ...], tuple[str, ...]] = {}
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        names = tuple(row)
-        columns = layouts.get(names)
-        if columns is None:
-            columns = layouts[names] = _checked_columns(shape, names, full_key)
-        groups.setdefault(columns, []).append(row)
-    return groups
-
-
 def _converted(column: Column, rows: Sequence[Row]) -> list[object]:
     convert, name = converter(column), column.name
-    return [convert(row[name]) for row in rows]
+    return [None if (value := row[name]) is None else convert(value) for row in rows]
 
 
 async def batches(

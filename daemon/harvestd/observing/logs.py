@@ -19,29 +19,10 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from harvestd.errors import DatabaseError, Unreachable
 from harvestd.observing import lines
-from harvestd.observing.events import CONTEXT_FIELDS, EVENTS, Event
-from harvestd.observing.redaction import (
-    MASK,
-    SHAPES_ONLY,
-    Redactor,
-    current_redactor,
-    redact,
-)
+from harvestd.observing.events import EVENTS
+from harvestd.observing.redaction import redact
 from harvestd.observing.tracebacks import describe
 from harvestd.settings import Settings
-
-__all__ = [
-    "CONTEXT_FIELDS",
-    "EVENTS",
-    "MASK",
-    "SHAPES_ONLY",
-    "Event",
-    "Redactor",
-    "configure",
-    "current_redactor",
-    "get_logger",
-    "redact",
-]
 
 Renderer = Callable[[WrappedLogger, str, EventDict], bytes]
 

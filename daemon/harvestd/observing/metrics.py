@@ -7,9 +7,11 @@ whatever is configured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -34,108 +36,121 @@ SECONDS_OF_A_WAIT = (0.001, 0.01, 0.1, 1, 10, 60)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
+_counter = partial(Counter, registry=REGISTRY)
+_gauge = partial(Gauge, registry=REGISTRY)
+_histogram = partial(Histogram, registry=REGISTRY)
 
 # Attempts, by script
-RUNS = Counter(
-    "harvestd_runs_total",
-    "Attempts ended, by outcome.",
-    ["source", "script", "outcome"],
-    registry=REGISTRY,
+RUNS = _counter(
+    "harvestd_runs_total", "Attempts ended, by outcome.", ["source", "script", "outcome"]
 )
-RUN_SECONDS = Histogram(
+RUN_SECONDS = _histogram(
     "harvestd_run_duration_seconds",
     "Wall time of one attempt.",
     ["source", "script"],
     buckets=SECONDS_OF_A_RUN,
-    registry=REGISTRY,
 )
-ROWS = Counter(
-    "harvestd_rows_written_total",
-    "Rows inserted or changed by scripts.",
-    ["source", "script"],
-    registry=REGISTRY,
+ROWS = _counter(
+    "harvestd_rows_written_total", "Rows inserted or changed by scripts.", ["source", "script"]
 )
-WINDOWS_TOTAL = Counter(
-    "harvestd_windows_total",
-    "Windows covered, with their data committed.",
+WINDOWS_TOTAL = _counter(
+    "harvestd_windows_total", "Windows covered, with their data committed.", ["source", "script"]
+)
+
+WINDOW_SECONDS = _histogram(
+    "harvestd_window_duration_seconds",
+    "Wall time of one call of run().",
     ["source", "script"],
-    registry=REGISTRY,
+    buckets=SECONDS_OF_A_RUN,
 )
 
 # Runs, as this replica sees them
-RUNS_DUE = Gauge("harvestd_runs_due", "Runs that may be claimed now.", registry=REGISTRY)
-RUNS_IN_PROGRESS = Gauge(
-    "harvestd_runs_in_progress", "Attempts under way in this process.", registry=REGISTRY
-)
-RUNS_WAITING = Gauge(
-    "harvestd_runs_waiting",
-    "Runs that wait for a rate limit or an authorisation.",
-    registry=REGISTRY,
-)
-RUNS_BLOCKED = Gauge(
-    "harvestd_runs_blocked", "Runs that wait for another script.", registry=REGISTRY
-)
-CLAIMS_LOST = Counter(
+RUNS_DUE = _gauge("harvestd_runs_due", "Runs that may be claimed now.")
+RUNS_IN_PROGRESS = _gauge("harvestd_runs_in_progress", "Attempts under way in this process.")
+CLAIMS_LOST = _counter(
     "harvestd_claims_lost_total",
     "Claims taken away by another replica or by a change from outside.",
-    registry=REGISTRY,
 )
-PLUGIN_PROBLEMS = Gauge(
+PLUGIN_PROBLEMS = _gauge(
     "harvestd_plugin_problems",
-    "Plugin files that cannot be used, and scripts blocked by the graph.",
-    registry=REGISTRY,
+    "Plugin files that cannot be used, and data sources whose schema.sql is not applied.",
+)
+
+# Runs of all replicas, as a look at the whole database each minute finds them
+WATERMARK_LAG = _gauge(
+    "harvestd_watermark_lag_seconds",
+    "Now minus the oldest watermark of a script.",
+    ["source", "script"],
+)
+RUNS_WITH_GAPS = _gauge(
+    "harvestd_runs_with_gaps",
+    "Runs with source time behind their watermark that is not covered.",
+    ["source", "script"],
+)
+GAP_SECONDS = _gauge(
+    "harvestd_gap_seconds", "That source time, of all runs of a script.", ["source", "script"]
+)
+RUNS_WAITING = _gauge(
+    "harvestd_runs_waiting",
+    "Runs that wait for a rate limit or an authorisation.",
+    ["source", "script"],
+)
+RUNS_BLOCKED = _gauge(
+    "harvestd_runs_blocked",
+    "Runs that wait for another script, or cannot start.",
+    ["source", "script"],
+)
+RUNS_FAILED = _gauge(
+    "harvestd_runs_failed", "Runs whose last attempt failed.", ["source", "script"]
+)
+RUNS_STOPPED = _gauge(
+    "harvestd_runs_stopped", "Runs that are not tried again by themselves.", ["source", "script"]
+)
+CREDENTIAL_AGE = _gauge(
+    "harvestd_credential_age_seconds",
+    "Time since the oldest configuration value of a data source was set.",
+    ["source"],
+)
+TENANT_LAG = _gauge(
+    "harvestd_tenant_watermark_lag_seconds",
+    "Now minus the oldest watermark of a tenant, for the worst tenants only.",
+    ["tenant"],
+)
+TENANT_RUNS_FAILED = _gauge(
+    "harvestd_tenant_runs_failed",
+    "Runs of a tenant whose last attempt failed, for the worst tenants only.",
+    ["tenant"],
 )
 
 # Cycles
-CYCLES = Counter(
-    "harvestd_cycles_total", "Cycles ended, by outcome.", ["outcome"], registry=REGISTRY
-)
-LAST_CYCLE = Gauge(
+CYCLES = _counter("harvestd_cycles_total", "Cycles ended, by outcome.", ["outcome"])
+LAST_CYCLE = _gauge(
     "harvestd_last_cycle_timestamp_seconds",
     "Unix time the last cycle finished; 0 before the first.",
-    registry=REGISTRY,
 )
-CYCLE_SECONDS = Histogram(
-    "harvestd_cycle_duration_seconds",
-    "Wall time of one cycle.",
-    buckets=SECONDS_OF_A_CYCLE,
-    registry=REGISTRY,
+CYCLE_SECONDS = _histogram(
+    "harvestd_cycle_duration_seconds", "Wall time of one cycle.", buckets=SECONDS_OF_A_CYCLE
 )
 
 # The process and its database
-HEARTBEAT_AGE = Gauge(
-    "harvestd_heartbeat_age_seconds",
-    "Time since the database last confirmed this replica.",
-    registry=REGISTRY,
+HEARTBEAT_AGE = _gauge(
+    "harvestd_heartbeat_age_seconds", "Time since the database last confirmed this replica."
 )
-DATABASE_UP = Gauge(
-    "harvestd_database_up", "1 while the database answers, else 0.", registry=REGISTRY
-)
-SEATS_IN_USE = Gauge(
-    "harvestd_seats_in_use", "Database connections bound to a run.", registry=REGISTRY
-)
-SEAT_WAIT_SECONDS = Histogram(
+DATABASE_UP = _gauge("harvestd_database_up", "1 while the database answers, else 0.")
+SEATS_IN_USE = _gauge("harvestd_seats_in_use", "Database connections bound to a run.")
+SEAT_WAIT_SECONDS = _histogram(
     "harvestd_seat_wait_seconds",
     "How long a run waited for its database connection.",
     buckets=SECONDS_OF_A_WAIT,
-    registry=REGISTRY,
 )
-EVENT_LOOP_LAG = Gauge(
+EVENT_LOOP_LAG = _gauge(
     "harvestd_event_loop_lag_seconds",
     "How much later than asked the event loop came back, at the last look.",
-    registry=REGISTRY,
 )
-LOG_LINES_DROPPED = Counter(
-    "harvestd_log_lines_dropped_total",
-    "Log lines that could not be written.",
-    registry=REGISTRY,
+LOG_LINES_DROPPED = _counter(
+    "harvestd_log_lines_dropped_total", "Log lines that could not be written."
 )
-BUILD_INFO = Gauge(
-    "harvestd_build_info",
-    "Always 1; the version is in the label.",
-    ["version"],
-    registry=REGISTRY,
-)
+BUILD_INFO = _gauge("harvestd_build_info", "Always 1; the version is in the label.", ["version"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +161,7 @@ class ScriptMetrics:
     seconds: Histogram
     rows: Counter
     windows: Counter
+    window_seconds: Histogram
 
 
 _scripts: dict[tuple[str, str], ScriptMetrics] = {}
@@ -165,9 +181,48 @@ def of_script(source: str, script: str) -> ScriptMetrics:
         seconds=RUN_SECONDS.labels(source, script),
         rows=ROWS.labels(source, script),
         windows=WINDOWS_TOTAL.labels(source, script),
+        window_seconds=WINDOW_SECONDS.labels(source, script),
     )
     _scripts[(source, script)] = made
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which columns of a row are the labels of gauges, and which the value of each gauge."""
+
+    labels: tuple[str, ...]
+    values: Mapping[str, Gauge]
+
+
+OF_SCRIPTS = Shown(
+    ("data_source", "script"),
+    {
+        "lag_seconds": WATERMARK_LAG,
+        "gapped": RUNS_WITH_GAPS,
+        "gap_seconds": GAP_SECONDS,
+        "failed": RUNS_FAILED,
+        "stopped": RUNS_STOPPED,
+        "waiting": RUNS_WAITING,
+        "blocked": RUNS_BLOCKED,
+    },
+)
+OF_TENANTS = Shown(("tenant_id",), {"lag_seconds": TENANT_LAG, "failing": TENANT_RUNS_FAILED})
+OF_CREDENTIALS = Shown(("data_source",), {"age_seconds": CREDENTIAL_AGE})
+
+
+def show(shown: Shown, rows: Sequence[Any]) -> None:
+    """Set these gauges to what ``rows``, mappings, say; SCRIPTS_MAX at most.
+
+    Series of before go.
+    """
+    for gauge in shown.values.values():
+        gauge.clear()
+    for row in rows[:SCRIPTS_MAX]:
+        labels = [row[column] for column in shown.labels]
+        for column, gauge in shown.values.items():
+            if row[column] is not None:
+                gauge.labels(*labels).set(row[column])
 
 
 def exposition() -> tuple[bytes, str]:

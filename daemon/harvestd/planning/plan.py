@@ -28,14 +28,6 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolment:
-    """A row to add."""
-
-    key: RunKey
-    origin: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class GoingOn:
     """A row to take (back) into use: no longer retired, with this origin, due now.
 
@@ -52,7 +44,8 @@ class GoingOn:
 class Plan:
     """What to change so that the rows fit the configurations; empty when they do."""
 
-    enrol: tuple[Enrolment, ...]
+    enrol: Mapping[RunKey, datetime]
+    """The rows to add, each with its origin."""
     go_on: tuple[GoingOn, ...]
 
 
@@ -82,12 +75,12 @@ def make_plan(
                 go_on.append(_adopt(row, origin, now))
         elif row.retired:
             go_on.append(GoingOn(row.run_no, row.origin, covered=None))
-    enrol = (
-        Enrolment(key, origin_of(scripts[key.name], now=now, first_import=first_import))
+    enrol = {
+        key: origin_of(scripts[key.name], now=now, first_import=first_import)
         for key in missing
         if key.name in scripts
-    )
-    return Plan(enrol=tuple(enrol), go_on=tuple(go_on))
+    }
+    return Plan(enrol, go_on=tuple(go_on))
 
 
 def _adopt(row: RunRow, origin: datetime, now: datetime) -> GoingOn:

@@ -6,7 +6,6 @@ in silence, every older day of a long stop.  Here the days are walked instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -58,19 +57,6 @@ class Ledger:
             else:
                 start, end = min(start, piece.start), max(end, piece.end)
         return replace(self, covered=tuple(sorted([*apart, Window(start, end)])))
-
-    def without(self, window: Window) -> Ledger:
-        """Take source time out, so that it is read again: a backfill.
-
-        If it begins before the origin, the origin moves there.
-        """
-        kept = []
-        for piece in self.covered:
-            if piece.start < window.start:
-                kept.append(Window(piece.start, min(piece.end, window.start)))
-            if window.end < piece.end:
-                kept.append(Window(max(piece.start, window.end), piece.end))
-        return Ledger(origin=min(self.origin, window.start), covered=tuple(kept))
 
     def gaps(self, until: datetime) -> tuple[Window, ...]:
         """Source time between the origin and ``until`` that is not covered, oldest first."""
@@ -148,41 +134,6 @@ def _snapshot(
         covers=Window(ledger.origin, until),
         live=live,
     )
-
-
-def windows_due(
-    ledger: Ledger,
-    *,
-    until: datetime,
-    width: timedelta,
-    lookback: timedelta = NO_TIME,
-    catch_up: bool = True,
-) -> Iterator[DueWindow]:
-    """Every window due before ``until``, in the order an attempt would take them.
-
-    There are ``count_windows`` of them: a narrow width makes many, so the caller
-    bounds what it takes (``itertools.islice``).
-    """
-    while due := next_window(
-        ledger, until=until, width=width, lookback=lookback, catch_up=catch_up
-    ):
-        yield due
-        ledger = ledger.with_covered(due.covers)
-
-
-def count_windows(
-    ledger: Ledger, *, until: datetime, width: timedelta, catch_up: bool = True
-) -> int:
-    """How many windows ``windows_due`` yields, without walking them.
-
-    Raises: ValueError, for a width that is not positive.
-    """
-    if width <= NO_TIME:
-        raise ValueError(f"width must be positive: {width}")
-    gaps = ledger.gaps(until)
-    if not catch_up:
-        return min(1, len(gaps))
-    return sum(-(-gap.width // width) for gap in gaps)
 
 
 def window_end(now: datetime, visibility_lag: timedelta) -> datetime:

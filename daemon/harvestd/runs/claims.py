@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID
 
 from harvestd.database.pool import Database
-from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, Unreachable
 from harvestd.planning.state import NextState
@@ -80,29 +79,25 @@ def multirange(windows: Iterable[Window]) -> str:
 
 
 def windows_of(covered: Iterable[Any]) -> tuple[Window, ...]:
-    """Windows of a tstzmultirange as the driver hands it out."""
-    return tuple(Window(span.lower, span.upper) for span in covered)
+    """Windows of a tstzmultirange as the driver hands it out.
+
+    Another program's pieces may end where the next begins, or be one moment: half-open, the
+    former are one window and the latter none.
+    """
+    found: list[Window] = []
+    for span in covered:
+        if found and found[-1].end == span.lower:
+            found[-1] = Window(found[-1].start, span.upper)
+        elif span.lower < span.upper:
+            found.append(Window(span.lower, span.upper))
+    return tuple(found)
 
 
 class Claims:
-    """The claims of one replica.  ``statements`` may hold planted mutants (tests, torture)."""
+    """The claims of one replica."""
 
-    def __init__(
-        self,
-        database: Database,
-        replica_id: UUID,
-        statements: Mapping[str, Statement] | None = None,
-    ) -> None:
+    def __init__(self, database: Database, replica_id: UUID) -> None:
         self.replica_id = replica_id
-        known = statements or load_statements()
-        self._claim_runs = known["claim_runs"]
-        self._hold_run = known["hold_run"]
-        self._record_attempts = known["record_attempts"]
-        self._cover_window = known["cover_window"]
-        self._give_back_runs = known["give_back_runs"]
-        self._give_back_strays = known["give_back_strays"]
-        self._list_held_runs = known["list_held_runs"]
-        self._mark_blocked_runs = known["mark_blocked_runs"]
         self._claim_line = database.line("claims")
         self._record_line = database.line("records")
         # For what may wait for a row's lock: it must not hold up the records of all others,
@@ -120,9 +115,17 @@ class Claims:
         Raises: Unreachable; the claim may then have been taken, and `give_back_strays` lets it go.
         """
         await step("claim")
+        asked = (listed, plugin_hash)
         self._claiming_now.add(listed.run_no)
         try:
-            return await self._claiming.ask((listed, plugin_hash))
+            return await self._claiming.ask(asked)
+        except Unreachable:
+            raise
+        except DatabaseError:
+            # Perhaps for another's row in the same batch, such as one that a trigger of the
+            # application refuses.
+            [answer] = await self._claim_batch([asked])
+            return answer
         finally:
             # A claim given at this moment reaches its hand before anybody else gets to look.
             self._claiming_now.discard(listed.run_no)
@@ -131,7 +134,7 @@ class Claims:
         """Add a finished window to the ledger.  Raises: LeaseLost, Unreachable."""
         await step("cover")
         row = await self._ledger_line.fetchrow(
-            self._cover_window, claim.run_no, claim.fence, multirange([window])
+            "cover_window", claim.run_no, claim.fence, multirange([window])
         )
         if row is None:
             raise LeaseLost(str(claim.key))
@@ -152,40 +155,38 @@ class Claims:
             pass  # another's ending of the same batch may have been refused
         # Skipped because its row was locked, or lost: alone it waits for the lock, and knows.
         async with self._patient_line.connection() as connection, connection.transaction():
-            await connection.fetch(self._hold_run.text, claim.run_no)
+            await connection.fetch(self._patient_line.sql("hold_run"), claim.run_no)
             return bool(await connection.fetch(*self._recording_of([(claim, ending)])))
 
-    async def give_back(self, run_nos: Sequence[int]) -> None:
-        """Let go of runs whose fence somebody else has raised, or that we will not start."""
+    async def give_back(self, run_nos: Sequence[int] | None) -> None:
+        """Let go of runs whose fence somebody else has raised, or (None) of all that we hold."""
         await step("give_back")
-        await self._patient_line.fetch(self._give_back_runs, self.replica_id, list(run_nos))
+        await self._patient_line.fetch("give_back_runs", self.replica_id, run_nos)
 
-    async def give_back_all(self) -> int:
-        """Let go of everything this replica holds: how many."""
-        await step("give_back")
-        rows = await self._patient_line.fetch(self._give_back_runs, self.replica_id, None)
-        return len(rows)
-
-    async def give_back_strays(self, in_hand: Callable[[], Collection[int]]) -> list[int]:
+    async def give_back_strays(
+        self, held: Mapping[int, int], in_hand: Callable[[], Collection[int]]
+    ) -> frozenset[int]:
         """Let go of what the database says is ours and nobody works on: its answer was lost.
 
-        ``in_hand`` is looked at after the database: a claim under way counts as in hand.
+        ``held`` is what it says, run_no → fence; ``in_hand`` is looked at after that, and a
+        claim under way counts as in hand.  The run_nos that were let go.
         """
-        rows = await self._claim_line.fetch(self._list_held_runs, self.replica_id)
         working = {*in_hand(), *self._claiming_now}
-        strays = {row["run_no"]: row["fence"] for row in rows if row["run_no"] not in working}
-        if strays:
-            await self._patient_line.fetch(
-                self._give_back_strays, self.replica_id, list(strays), list(strays.values())
-            )
-        return list(strays)
+        strays = {run_no: fence for run_no, fence in held.items() if run_no not in working}
+        if not strays:
+            return frozenset()
+        # Not the patient line: a cycle waits for this, and it waits for no lock.
+        rows = await self._record_line.fetch(
+            "give_back_strays", self.replica_id, list(strays), list(strays.values())
+        )
+        return frozenset(row["run_no"] for row in rows)
 
     async def mark_blocked(
         self, blocked: Sequence[tuple[Listed, str, datetime | None]]
     ) -> frozenset[int]:
         """Say why runs cannot start; the run_nos for which the reason is another than before."""
         rows = await self._patient_line.fetch(
-            self._mark_blocked_runs,
+            "mark_blocked_runs",
             [listed.run_no for listed, _, _ in blocked],
             [listed.fence for listed, _, _ in blocked],
             [why for _, why, _ in blocked],
@@ -197,7 +198,7 @@ class Claims:
         self, batch: Sequence[tuple[Listed, str | None]]
     ) -> list[Claim | Refusal]:
         rows = await self._claim_line.fetch(
-            self._claim_runs,
+            "claim_runs",
             self.replica_id,
             [listed.run_no for listed, _ in batch],
             [listed.fence for listed, _ in batch],
@@ -213,7 +214,7 @@ class Claims:
         return [claim.run_no in recorded for claim, _ in batch]
 
     def _recording_of(self, batch: Sequence[tuple[Claim, Ending]]) -> list[Any]:
-        return [self._record_attempts.text, self.replica_id, *_columns(batch)]
+        return [self._record_line.sql("record_attempts"), self.replica_id, *_columns(batch)]
 
 
 def _claim_from(listed: Listed, row: Any) -> Claim | Refusal:

@@ -10,16 +10,18 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
-from harvestd.database.statements import load_statements
 from harvestd.planning.plan import RunRow, make_plan
 from harvestd.runs.claims import multirange
 from harvestd.terms import RunKey, ScriptName
 
 PAGE = 5_000
 """Rows applied by one statement."""
+SCANNED = 1_000
+"""Rows of the due list fetched at once: they are worked through without a pause."""
 FOREVER = datetime.max.replace(tzinfo=UTC)
 """Becomes PostgreSQL's infinity."""
 
@@ -29,8 +31,10 @@ class Difference:
     """How many rows were changed, and which could not be."""
 
     enrolled: int = 0
-    revived: int = 0
+    """Rows that are new, or in use again."""
     retired: int = 0
+    changed: frozenset[str] = frozenset()
+    """Tenants with a new configuration: call `wake` once nothing runs any more from the old."""
     too_long: set[str] = field(default_factory=set)
     """Tenants whose id fits into no key."""
     locked: dict[int, str] = field(default_factory=dict)
@@ -57,25 +61,14 @@ class Enrolment:
         self._mark: str | None = None
         self._unfinished: set[str] = set()
         self._noted: set[int] = set()
-        known = load_statements()
-        self._read_clock = known["read_clock"]
-        self._list_config_changes = known["list_config_changes"]
-        self._forget_config_changes = known["forget_config_changes"]
-        self._make_history_partitions = known["make_history_partitions"]
-        self._find_missing_runs = known["find_missing_runs"]
-        self._find_missing_runs_of = known["find_missing_runs_of"]
-        self._list_due_runs = known["list_due_runs"]
-        self._count_held_up = known["count_held_up"]
-        self._enrol_runs = known["enrol_runs"]
-        self._revive_runs = known["revive_runs"]
-        self._retire_runs = known["retire_runs"]
-        self._retire_runs_of = known["retire_runs_of"]
-        self._wake_runs_of = known["wake_runs_of"]
-        self._wake_changed_scripts = known["wake_changed_scripts"]
+        self._to_wake: dict[str, datetime] = {}
+        """Whose change a run may not have seen, and until when it had to start."""
+        self._late_runs: list[int] = []
+        """Under way with the content that their plugin had before it changed."""
 
     async def read_clock(self) -> Clock:
         """The database's time.  Raises: Unreachable."""
-        row = await self._line.fetchrow(self._read_clock)
+        row = await self._line.fetchrow("read_clock")
         if row is None:
             raise LookupError("harvestd.installation is empty: run `harvestd migrate`")
         return Clock(now=row["now"], mark=row["mark"], forced_at=row["forced_at"])
@@ -87,7 +80,7 @@ class Enrolment:
         """
         clock = await self.read_clock()
         first = self._mark is None
-        row = await self._line.fetchrow(self._list_config_changes, self._mark or "0")
+        row = await self._line.fetchrow("list_config_changes", self._mark or "0")
         assert row is not None
         notes = zip(row["change_nos"], row["tenant_ids"], row["noted_ats"], strict=True)
         fresh = [(tenant_id, at) for no, tenant_id, at in notes if no not in self._noted]
@@ -96,56 +89,71 @@ class Enrolment:
             difference = await self._apply_all(scripts, clock)
         else:
             difference = await self._apply_to(sorted({*changed, *self._unfinished}), scripts, clock)
-        if changed:
-            # At the start a run may have seen the change already, under another replica; later
-            # a note that was never seen before is news, whenever its transaction began.
-            seen = list(changed.values()) if first else [FOREVER] * len(changed)
-            await self._line.fetch(self._wake_runs_of, list(changed), seen)
+        difference.changed = frozenset(changed)
+        # At the start a run may have seen the change already, under another replica; later
+        # a note that was never seen before is news, whenever its transaction began.
+        self._to_wake |= changed if first else dict.fromkeys(changed, FOREVER)
         self._mark = row["mark"]
         self._noted = set(row["change_nos"])
         self._unfinished = set(difference.locked.values())
         return difference
 
-    async def wake_changed(self, scripts: Mapping[ScriptName, Script]) -> int:
-        """End the backoff of runs whose plugin is another than when they failed: how many."""
+    async def wake(self) -> None:
+        """End waits and backoff of the tenants that changed; of runs under way once they ended."""
+        asked = self._to_wake
+        if not asked:
+            return
+        rows = await self._line.fetch("wake_runs_of", list(asked), list(asked.values()))
+        self._to_wake = {
+            # Never later than the first time: what starts from then on sees the change.
+            row["tenant_id"]: min(asked[row["tenant_id"]], row["asked_at"])
+            for row in rows
+        }
+
+    async def wake_changed(self, scripts: Mapping[ScriptName, Script], *, everything: bool) -> None:
+        """End the backoff of runs whose plugin is another than when they failed.
+
+        Of all runs, or else of those that were under way when that was last asked.
+        """
+        if not everything and not self._late_runs:
+            return
         rows = await self._line.fetch(
-            self._wake_changed_scripts,
+            "wake_changed_scripts",
             *_names(scripts),
-            [script.content_hash for script in scripts.values()],
+            [scripts[name].content_hash for name in sorted(scripts)],
+            None if everything else self._late_runs,
         )
-        return len(rows)
+        self._late_runs = [row["run_no"] for row in rows if not row["woken"]]
 
-    async def due_runs(self, began: datetime, forced_at: datetime) -> AsyncGenerator[Any, None]:
-        """The due list (tenant_id, run_no, fence, due_at), streamed: ids only.  To be closed."""
-        async with self._line.connection() as connection, connection.transaction(readonly=True):
-            async for row in connection.cursor(
-                self._list_due_runs.text, began, forced_at, prefetch=PAGE
-            ):
-                yield row
-
-    async def held_up(self) -> tuple[int, int]:
-        """How many runs wait for an upstream, and how many for another script.
+    async def due_runs(
+        self, began: datetime, forced_at: datetime, replica_id: UUID
+    ) -> AsyncGenerator[Any, None]:
+        """What is due, and what ``replica_id`` holds, streamed (see list_due_runs).  To be closed.
 
         Rows that another program made are noted for the next `apply`: no trigger tells of them.
         """
-        row = await self._line.fetchrow(self._count_held_up)
-        assert row is not None
-        self._unfinished |= set(row["foreign_tenants"])
-        return row["waiting"], row["blocked"]
+        async with self._line.connection() as connection, connection.transaction(readonly=True):
+            async for row in connection.cursor(
+                self._line.sql("list_due_runs"), began, forced_at, replica_id, prefetch=SCANNED
+            ):
+                if row["kind"] == "foreign":
+                    self._unfinished.add(row["tenant_id"])
+                else:
+                    yield row
 
     async def housekeep(self) -> None:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""
-        await self._line.fetch(self._make_history_partitions)
-        await self._line.fetch(self._forget_config_changes)
+        await self._line.fetch("make_history_partitions")
+        await self._line.fetch("forget_config_changes")
 
     async def _apply_all(self, scripts: Mapping[ScriptName, Script], clock: Clock) -> Difference:
         difference = Difference()
         # Pages are applied on another connection while this one reads on: memory stays flat.
         async with self._line.connection() as connection, connection.transaction(readonly=True):
-            cursor = await connection.cursor(self._find_missing_runs.text, *_names(scripts))
+            cursor = await connection.cursor(self._line.sql("find_missing_runs"), *_names(scripts))
             while page := await cursor.fetch(PAGE):
                 await self._apply_page(page, scripts, clock, difference)
-        _count_retired(difference, await self._line.fetch(self._retire_runs))
+        _count_retired(difference, await self._line.fetch("retire_runs"))
         return difference
 
     async def _apply_to(
@@ -154,10 +162,10 @@ class Enrolment:
         difference = Difference()
         if not tenant_ids:
             return difference
-        rows = await self._line.fetch(self._find_missing_runs_of, *_names(scripts), tenant_ids)
+        rows = await self._line.fetch("find_missing_runs_of", *_names(scripts), tenant_ids)
         for start in range(0, len(rows), PAGE):
             await self._apply_page(rows[start : start + PAGE], scripts, clock, difference)
-        _count_retired(difference, await self._line.fetch(self._retire_runs_of, tenant_ids))
+        _count_retired(difference, await self._line.fetch("retire_runs_of", tenant_ids))
         return difference
 
     async def _apply_page(
@@ -179,21 +187,21 @@ class Enrolment:
         )
         if plan.enrol:
             rows = await self._page_line.fetch(
-                self._enrol_runs,
-                [one.key.tenant_id for one in plan.enrol],
-                [one.key.source for one in plan.enrol],
-                [one.key.script for one in plan.enrol],
-                [one.origin for one in plan.enrol],
+                "enrol_runs",
+                [key.tenant_id for key in plan.enrol],
+                [key.source for key in plan.enrol],
+                [key.script for key in plan.enrol],
+                list(plan.enrol.values()),
             )
             difference.enrolled += len(rows)
         if plan.go_on:
             rows = await self._page_line.fetch(
-                self._revive_runs,
+                "revive_runs",
                 [one.run_no for one in plan.go_on],
                 [one.origin for one in plan.go_on],
                 [multirange([one.covered] if one.covered else []) for one in plan.go_on],
             )
-            difference.revived += len(rows)
+            difference.enrolled += len(rows)
             revived = {row["run_no"] for row in rows}
             tenant_of = {row["run_no"]: row["tenant_id"] for row in page}
             difference.locked |= {

@@ -18,7 +18,6 @@ from uuid import UUID
 
 from harvestd import __version__
 from harvestd.database.pool import Database, translate
-from harvestd.database.statements import Statement, load_statements
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError
 from harvestd.observing.logs import get_logger
@@ -40,7 +39,6 @@ HELD_AFTER_DEATHS = (
 class Beat:
     """What the database answered to one heartbeat."""
 
-    now: datetime
     alive: bool
     forced_at: datetime
     woken_at: datetime
@@ -74,22 +72,12 @@ class Heartbeat:
         *,
         lease: timedelta,
         tick: timedelta,
-        statements: Mapping[str, Statement] | None = None,
     ) -> None:
         self.replica_id = replica_id
         self.lease_seconds = lease.total_seconds()
         self.pause_seconds = self.lease_seconds / RENEWALS_PER_LEASE
         self._lease = lease
         self._tick = tick
-        known = statements or load_statements()
-        self._register_replica = known["register_replica"]
-        self._beat = known["beat"]
-        self._leave_the_living = known["leave_the_living"]
-        self._mark_dead_replicas = known["mark_dead_replicas"]
-        self._end_dead_backends = known["end_dead_backends"]
-        self._list_dead_backends = known["list_dead_backends"]
-        self._free_runs_of_the_dead = known["free_runs_of_the_dead"]
-        self._bury_replicas = known["bury_replicas"]
         self._line = database.line("heartbeat")
         self._reap_line = database.line("reaper")
         self.confirmed_at = own_seconds()
@@ -99,7 +87,7 @@ class Heartbeat:
         """Enter the living; the first beat comes before the first cycle."""
         sent = own_seconds()
         await self._line.fetchval(
-            self._register_replica,
+            "register_replica",
             self.replica_id,
             socket.gethostname()[:200],
             os.getpid(),
@@ -115,7 +103,7 @@ class Heartbeat:
             # A connection that swallows what is sent must not keep us from stopping in time.
             async with asyncio.timeout(self.pause_seconds):
                 row = await self._line.fetchrow(
-                    self._beat, self.replica_id, list(in_hand.keys()), list(in_hand.values())
+                    "beat", self.replica_id, list(in_hand.keys()), list(in_hand.values())
                 )
         except TimeoutError as error:
             raise translate(error) from None
@@ -124,7 +112,6 @@ class Heartbeat:
         if row["alive"]:
             self.confirmed_at = sent
         return Beat(
-            now=row["now"],
             alive=row["alive"],
             forced_at=row["forced_at"],
             woken_at=row["woken_at"],
@@ -147,20 +134,20 @@ class Heartbeat:
         A run is freed only when no backend that is bound to it is left.
         """
         await step("reap_mark")
-        marked = await self._reap_line.fetch(self._mark_dead_replicas, self._lease)
+        marked = await self._reap_line.fetch("mark_dead_replicas", self._lease)
         await step("reap_end")
-        ended = await self._reap_line.fetchval(self._end_dead_backends)
+        ended = await self._reap_line.fetchval("end_dead_backends")
         await step("reap_wait")
-        bound = await self._reap_line.fetch(self._list_dead_backends)
+        bound = await self._reap_line.fetch("list_dead_backends")
         await step("reap_free")
         freed = await self._reap_line.fetch(
-            self._free_runs_of_the_dead,
+            "free_runs_of_the_dead",
             [row["run_no"] for row in bound],
             self._tick,
             HELD_AFTER_DEATHS,
         )
         await step("reap_bury")
-        await self._reap_line.fetch(self._bury_replicas)
+        await self._reap_line.fetch("bury_replicas")
         return Reaped(
             marked=tuple(row["replica_id"] for row in marked),
             ended=int(ended or 0),
@@ -172,7 +159,7 @@ class Heartbeat:
     async def leave(self) -> None:
         """Declare this replica dead itself, last of all, so that its tenants move at once."""
         await step("leave")
-        await self._line.fetch(self._leave_the_living, self.replica_id)
+        await self._line.fetch("leave_the_living", self.replica_id)
 
 
 async def reap_forever(heartbeat: Heartbeat, on_freed: Callable[[], None]) -> None:

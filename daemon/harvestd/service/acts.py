@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
-from harvestd.database.statements import load_statements
 from harvestd.errors import DatabaseError, HarvestdError
 from harvestd.runs.heartbeat import Heartbeat
 from harvestd.terms import ScriptName, Window
@@ -32,7 +31,6 @@ class Chosen:
 
     name: ScriptName
     held: bool
-    retired: bool = False
 
 
 class RunsChosen(NamedTuple):
@@ -76,20 +74,6 @@ class Acts:
 
     def __init__(self, database: Database) -> None:
         self._line = database.line("operator")
-        known = load_statements()
-        self._add_tenant = known["add_tenant"]
-        self._set_config = known["set_config"]
-        self._unset_config = known["unset_config"]
-        self._force_cycle = known["force_cycle"]
-        self._trigger_runs = known["trigger_runs"]
-        self._reset_runs = known["reset_runs"]
-        self._drop_bookmarks = known["drop_bookmarks"]
-        self._preview_backfill = known["preview_backfill"]
-        self._backfill_runs = known["backfill_runs"]
-        self._set_tenant = known["set_tenant"]
-        self._pause_tenant = known["pause_tenant"]
-        self._resume_tenant = known["resume_tenant"]
-        self._take_back_runs = known["take_back_runs"]
 
     async def add_tenant(self, tenant_id: str, name: str) -> bool:
         """Add a tenant; False when it was there, which is left as it is.
@@ -97,7 +81,7 @@ class Acts:
         Raises: HarvestdError, where the application's table wants more than harvestd knows.
         """
         try:
-            return await self._line.fetchval(self._add_tenant, tenant_id, name) is not None
+            return await self._line.fetchval("add_tenant", tenant_id, name) is not None
         except DatabaseError as error:
             if error.sqlstate != NOT_NULL:
                 raise
@@ -109,23 +93,23 @@ class Acts:
 
     async def set_config(self, tenant_id: str, source: str, key: str, value: str) -> bool:
         """Keep a value; True when the key had none before."""
-        added = await self._line.fetchval(self._set_config, tenant_id, source, key, value)
+        added = await self._line.fetchval("set_config", tenant_id, source, key, value)
         await self._wake()
         return bool(added)
 
     async def unset_config(self, tenant_id: str, source: str, key: str | None) -> list[str]:
         """Remove a value, or (None) all of a data source, which disables it; the keys."""
-        rows = await self._line.fetch(self._unset_config, tenant_id, source, key)
+        rows = await self._line.fetch("unset_config", tenant_id, source, key)
         await self._wake()
         return sorted(row["key"] for row in rows)
 
     async def trigger_all(self) -> None:
         """Every replica runs a cycle soon, over every run that last started before now."""
-        await self._line.fetch(self._force_cycle, True)
+        await self._wake(forced=True)
 
     async def trigger(self, tenant_id: str, source: str | None, script: str | None) -> list[Chosen]:
         """These runs of a tenant are due now; those that are held go on undisturbed."""
-        rows = await self._line.fetch(self._trigger_runs, tenant_id, source, script)
+        rows = await self._line.fetch("trigger_runs", tenant_id, source, script)
         await self._wake()
         return [_chosen(row) for row in rows]
 
@@ -137,16 +121,12 @@ class Acts:
         chosen = (tenant_id, source, script)
         try:
             async with self._line.connection() as connection, connection.transaction():
-                rows = await connection.fetch(self._reset_runs.text, *chosen)
-                await connection.fetch(self._drop_bookmarks.text, *chosen)
+                rows = await connection.fetch(self._line.sql("reset_runs"), *chosen)
+                await connection.fetch(self._line.sql("drop_bookmarks"), *chosen)
         except DatabaseError as error:
             raise _explained(error, "nothing was reset") from None
         await self._wake()
-        names = (ScriptName(row["data_source"], row["script"]) for row in rows)
-        reset = [
-            Chosen(name, row["held"], row["retired"]) for name, row in zip(names, rows, strict=True)
-        ]
-        return sorted(reset, key=lambda one: one.name)
+        return sorted(map(_chosen, rows), key=lambda one: one.name)
 
     async def preview_backfill(
         self, chosen: RunsChosen, window: Window, scripts: Iterable[Script]
@@ -154,7 +134,7 @@ class Acts:
         """What `backfill` would have read again, by script; changes nothing."""
         known = list(scripts)
         rows = await self._line.fetch(
-            self._preview_backfill,
+            "preview_backfill",
             *chosen,
             window.start,
             window.end,
@@ -170,7 +150,7 @@ class Acts:
         Raises: HarvestdError, when a script holds its run in one transaction for too long.
         """
         try:
-            rows = await self._line.fetch(self._backfill_runs, *chosen, window.start, window.end)
+            rows = await self._line.fetch("backfill_runs", *chosen, window.start, window.end)
         except DatabaseError as error:
             raise _explained(error, "nothing was changed") from None
         await self._wake()
@@ -186,7 +166,7 @@ class Acts:
 
         ``runs_max`` None: as the setting says; it counts with ``sets_limit`` only.
         """
-        row = await self._line.fetchrow(self._set_tenant, tenant_id, name, sets_limit, runs_max)
+        row = await self._line.fetchrow("set_tenant", tenant_id, name, sets_limit, runs_max)
         if row is None:
             raise HarvestdError(f"the tenant {tenant_id!r} is gone")
         return row["name"], row["runs_max"]
@@ -196,11 +176,11 @@ class Acts:
 
         Raises: HarvestdError, when it is paused but a script holds its run in one transaction.
         """
-        await self._line.fetch(self._pause_tenant, tenant_id)
+        await self._line.fetch("pause_tenant", tenant_id)
         # Only now: a turn that is read from here on finds the tenant paused, and one that was
         # read before finds other fences.
         try:
-            rows = await self._line.fetch(self._take_back_runs, tenant_id)
+            rows = await self._line.fetch("take_back_runs", tenant_id)
         except DatabaseError as error:
             raise _explained(
                 error, f"{tenant_id} is paused, but what is under way was not taken back"
@@ -211,14 +191,14 @@ class Acts:
     async def resume(self, tenant_id: str) -> list[Chosen]:
         """Let a paused tenant's runs go on, due at once; none where it was not paused."""
         try:
-            rows = await self._line.fetch(self._resume_tenant, tenant_id)
+            rows = await self._line.fetch("resume_tenant", tenant_id)
         except DatabaseError as error:
             raise _explained(error, f"{tenant_id} is still paused") from None
         await self._wake()
         return sorted(map(_chosen, rows), key=lambda one: one.name)
 
-    async def _wake(self) -> None:
-        await self._line.fetch(self._force_cycle, False)
+    async def _wake(self, *, forced: bool = False) -> None:
+        await self._line.fetch("force_cycle", forced)
 
 
 def _chosen(row: Any) -> Chosen:
@@ -243,7 +223,7 @@ async def take_over_embedded(database: Database, *, lease: timedelta, tick: time
     gained by waiting for a lease.  Each step is the reaper's own.
     """
     line = database.line("takeover")
-    await line.fetch(load_statements()["declare_replicas_dead"])
+    await line.fetch("declare_replicas_dead")
     await line.close()
     reaper = Heartbeat(database, uuid4(), lease=lease, tick=tick)
     freed = 0

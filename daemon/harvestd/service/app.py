@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from harvestd import __version__
 from harvestd.database.migrations import check_schema, migrate
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles, prepared_transactions_max
 from harvestd.errors import DatabaseError, HarvestdError, Unreachable
 from harvestd.execution.feeder import Feeder
@@ -34,7 +34,9 @@ from harvestd.runs.enrolment import Enrolment
 from harvestd.runs.heartbeat import Heartbeat, reap_forever
 from harvestd.service.beating import Beating
 from harvestd.service.cycle import Cycle
+from harvestd.service.gauges import Gauges
 from harvestd.service.http import Health, make_app, serve
+from harvestd.service.source_schemas import SourceSchemas
 from harvestd.service.supervisor import Supervisor
 from harvestd.service.ticker import Wanted, ticking
 from harvestd.settings import Settings
@@ -185,28 +187,30 @@ class App:
             allowed=frozenset(allowed),
             draining=self.draining,
             ask_cycle=lambda reason: self.wanted.ask(reason, forced=False),
+            say_recorded=self._note_record,
         )
         limits = Limits(settings.runs_max, settings.source_runs_max)
         self.feeder = Feeder(parts, limits, self.database)
+        self.schemas = SourceSchemas(self.database, roles, shapes, parts.ask_cycle)
         self.cycle = Cycle(
-            database=self.database,
-            roles=roles,
             plugin_dirs=settings.plugin_dirs,
             enrolment=enrolment,
             claims=self.claims,
-            shapes=shapes,
+            schemas=self.schemas,
             feeder=self.feeder,
             give_up=lambda run_nos: self.hands.cancel(Outcome.LOST, run_nos),
         )
         beating = Beating(
             self.heartbeat, self.claims, self.seats, self.hands, self.health, self.wanted
         )
+        self.gauges = Gauges(self.database, tenants_max=settings.tenant_metrics_max)
         metrics.HEARTBEAT_AGE.set_function(lambda: self.heartbeat.age_seconds)
         loops = [
             group.create_task(beating.beat_forever(), name="heartbeat"),
             group.create_task(reap_forever(self.heartbeat, self._runs_freed), name="reaper"),
             group.create_task(self._cycle_forever(), name="cycle"),
             group.create_task(self.feeder.feed_forever(), name="feeder"),
+            group.create_task(self.gauges.measure_forever(), name="gauges"),
         ]
         try:
             yield
@@ -219,7 +223,8 @@ class App:
     async def _leave(self) -> None:
         """Give back what is held, and declare this replica dead, so that others go on at once."""
         try:
-            await self.claims.give_back_all()
+            await self.schemas.close()
+            await self.claims.give_back(None)
             await self.seats.close()
             await self.heartbeat.leave()
             await self.database.close()
@@ -276,6 +281,12 @@ class App:
                 if forced:
                     self.supervisor.ready()  # of the reload that asked for it
 
+    def _note_record(self, problem: str | None) -> None:
+        if problem is None:
+            self.health.clear("records")
+        else:
+            self.health.set_problem("records", problem)
+
     def _runs_freed(self) -> None:
         self.wanted.ask("runs of a dead replica", forced=False)
 
@@ -297,16 +308,13 @@ async def prepare_database(database: Database) -> Roles:
     Raises: Unreachable; SchemaTooNew, SchemaTooOld (adoption and breaking migrations are for
     `harvestd migrate`); DatabaseError, when the role lacks a right.
     """
-    connection = await database.connect("migrate")
-    try:
+    async with closing(await database.connect("migrate")) as connection:
         for name in await migrate(connection, explicit=False):
             log.info("migration_applied", migration=name)
         await check_schema(connection)
         if (prepared := await prepared_transactions_max(connection)) > 0:
             log.warning("prepared_transactions_admitted", transactions_max=prepared)
         return await ensure_roles(connection)
-    finally:
-        await connection.close(timeout=2)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -18,8 +18,7 @@ from harvestd.catalog.snapshot import Catalog
 from harvestd.database.migrations import OLDEST_SERVER, check_schema
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles, missing_rights
-from harvestd.database.statements import load_statements
-from harvestd.errors import DatabaseError, HarvestdError, SchemaTooOld
+from harvestd.errors import DatabaseError, HarvestdError, SchemaTooOld, Unreachable
 from harvestd.loading.schemas import schema_is_current
 from harvestd.service.status import ReplicaSeen, Status
 from harvestd.settings import Settings
@@ -70,17 +69,16 @@ class Facts:
     @classmethod
     async def read(cls, database: Database, settings: Settings, catalog: Catalog) -> Facts:
         """Read everything; changes nothing.  Raises: Unreachable, DatabaseError."""
-        known = load_statements()
         line = database.line("doctor")
-        row = await line.fetchrow(known["see_server"])
+        row = await line.fetchrow("see_server")
         assert row is not None
         server = dict(row)
         async with line.connection() as connection:
             try:
                 await check_schema(connection)
+            except Unreachable:
+                raise
             except DatabaseError as error:
-                if error.retry:
-                    raise
                 return cls(server, error)
             missing = await missing_rights(connection)
             overview = await Status(database).overview()
@@ -96,7 +94,7 @@ class Facts:
                 )
             ]
         overdue = max(timedelta(hours=1), TICKS_OVERDUE * _tick(settings))
-        stuck = [dict(row) for row in await line.fetch(known["list_stuck_runs"], overdue)]
+        stuck = [dict(row) for row in await line.fetch("list_stuck_runs", overdue)]
         replicas = await Status(database).replicas()
         return cls(server, None, missing, replicas, stuck, unapplied)
 

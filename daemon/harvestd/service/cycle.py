@@ -13,23 +13,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harvestd.catalog.discover import Source
 from harvestd.catalog.snapshot import EMPTY, Catalog, reload
-from harvestd.database.pool import Database
-from harvestd.database.roles import Roles
-from harvestd.errors import HarvestdError, Unreachable
 from harvestd.execution.feeder import DueTenant, Feeder
-from harvestd.loading.schemas import apply_source_schema
-from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
 from harvestd.runs.enrolment import Enrolment
+from harvestd.service.source_schemas import SourceSchemas
 
 log = get_logger()
 
 FULL_COMPARISON_SECONDS = 3600.0
-REFUSED_AGAIN_SECONDS = 300.0
 NEVER = datetime(1, 1, 3, tzinfo=UTC)
 
 
@@ -37,22 +31,20 @@ NEVER = datetime(1, 1, 3, tzinfo=UTC)
 class Cycle:
     """The parts of a cycle, and what it keeps from one to the next."""
 
-    database: Database
-    roles: Roles
     plugin_dirs: Sequence[Path]
     enrolment: Enrolment
     claims: Claims
-    shapes: Shapes
+    schemas: SourceSchemas
     feeder: Feeder
     give_up: Callable[[Collection[int]], object]
     """Cancels those of these runs that are in hand."""
     catalog: Catalog = EMPTY
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """Data sources whose schema.sql was refused, and why."""
+    """Data sources whose tables are not as their schema.sql says (yet), and why."""
     compared_at: float | None = None
+    applied_version: str = ""
+    """Of the catalog that the run rows were last compared with."""
     forced_at: datetime = NEVER
-    _refused: dict[str, tuple[str, float, str]] = field(default_factory=dict)
-    _applied: set[tuple[str, str]] = field(default_factory=set)
 
     async def run(self, in_hand: Callable[[], Collection[int]], *, forced: bool) -> datetime:
         """Run one cycle; the database's time of its beginning.
@@ -61,23 +53,19 @@ class Cycle:
         Raises: Unreachable, DatabaseError; the next tick starts from the beginning.
         """
         started = time.perf_counter()
-        catalog_changed = await self._refresh_catalog()
-        await self._apply_schemas(again=forced)
-        await self._apply_difference(catalog_changed=catalog_changed)
-        # Before the clock is read: what is given back now is due in this very cycle.
-        await self.claims.give_back_strays(in_hand)
+        await self._refresh_catalog()
+        self.unusable = await self.schemas.prepare(self.catalog.sources.values(), again=forced)
+        metrics.PLUGIN_PROBLEMS.set(len(self.catalog.problems) + len(self.unusable))
+        await self._apply_difference()
         clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
         self.forced_at = clock.now if forced else max(clock.forced_at, self.forced_at)
-        due = await self._list_due(clock.now, self.forced_at)
-        waiting, blocked = await self.enrolment.held_up()
+        due = await self._list_due(clock.now, self.forced_at, in_hand)
         # Nothing that can fail comes after it, or a forced cycle would be forced twice.
         self.feeder.offer(due, self.catalog, self.unusable)
         runs_due = sum(len(tenant.fences) for tenant in due)
         seconds = time.perf_counter() - started
         metrics.RUNS_DUE.set(runs_due)
-        metrics.RUNS_WAITING.set(waiting)
-        metrics.RUNS_BLOCKED.set(blocked)
         metrics.CYCLE_SECONDS.observe(seconds)
         metrics.CYCLES.labels("completed").inc()
         metrics.LAST_CYCLE.set_to_current_time()
@@ -91,10 +79,10 @@ class Cycle:
         )
         return clock.now
 
-    async def _refresh_catalog(self) -> bool:
+    async def _refresh_catalog(self) -> None:
         catalog = await asyncio.to_thread(reload, self.catalog, self.plugin_dirs)
         if catalog is self.catalog:
-            return False
+            return
         for problem in sorted(set(catalog.problems) - set(self.catalog.problems), key=str):
             log.error(
                 "plugin_refused",
@@ -108,74 +96,30 @@ class Cycle:
             log.warning("plugin_shadowed", file=note)
         self.catalog = catalog
         scripts = catalog.scripts_of(catalog.sources)
-        metrics.PLUGIN_PROBLEMS.set(len(catalog.problems))
         log.info(
             "catalog_reloaded",
             scripts=len(scripts),
             sources=len(catalog.sources),
             problems=len(catalog.problems),
         )
-        return True
 
-    async def _apply_schemas(self, *, again: bool) -> None:
-        refused = {
-            source.name: await self._apply_schema(source, again=again)
-            for source in self.catalog.sources.values()
-        }
-        self.unusable = {name: why for name, why in refused.items() if why is not None}
-
-    async def _apply_schema(self, source: Source, *, again: bool) -> str | None:
-        """Why the source's tables are not there and finished, or None if they are.
-
-        A file that was refused is tried ``again`` when asked for, or after a while, or changed:
-        one that runs into its time limit must not stall every cycle.
-        """
-        if source.schema_sql is None or source.schema_hash is None:
-            return None
-        wanted = (source.name, source.schema_hash)
-        if wanted in self._applied:
-            return None
-        content, refused_at, why = self._refused.get(source.name, ("", 0.0, ""))
-        recently = time.monotonic() - refused_at < REFUSED_AGAIN_SECONDS
-        if content == source.schema_hash and recently and not again:
-            return why
-        began = time.monotonic()
-        try:
-            applied = await apply_source_schema(
-                self.database,
-                self.roles,
-                source=source.name,
-                schema_sql=source.schema_sql,
-                schema_hash=source.schema_hash,
-            )
-        except Unreachable:
-            raise
-        except HarvestdError as error:
-            self._refused[source.name] = (source.schema_hash, time.monotonic(), str(error))
-            log.error("schema_refused", source=source.name, code=error.code, what=str(error))
-            return str(error)
-        self._refused.pop(source.name, None)
-        self._applied.add(wanted)
-        if applied:
-            self.shapes.forget()
-            log.info(
-                "schema_applied", source=source.name, seconds=round(time.monotonic() - began, 3)
-            )
-        return None
-
-    async def _apply_difference(self, *, catalog_changed: bool) -> None:
+    async def _apply_difference(self) -> None:
         now = time.monotonic()
+        # Until it was applied: a cycle may fail between the one and the other.
+        catalog_changed = self.catalog.version != self.applied_version
         hourly = self.compared_at is None or now - self.compared_at > FULL_COMPARISON_SECONDS
         scripts = {script.name: script for script in self.catalog.scripts_of(self.catalog.sources)}
-        if catalog_changed:
-            await self.enrolment.wake_changed(scripts)
+        await self.enrolment.wake_changed(scripts, everything=catalog_changed)
         difference = await self.enrolment.apply(scripts, everything=catalog_changed or hourly)
+        self.feeder.outdate(difference.changed)
+        await self.enrolment.wake()
         if hourly:
             await self.enrolment.housekeep()
+        self.applied_version = self.catalog.version
         if catalog_changed or hourly:
             self.compared_at = now
-        if difference.enrolled or difference.revived:
-            log.info("runs_enrolled", runs=difference.enrolled + difference.revived)
+        if difference.enrolled:
+            log.info("runs_enrolled", runs=difference.enrolled)
         if difference.retired:
             log.info("runs_retired", runs=difference.retired)
         if difference.too_long:
@@ -183,13 +127,24 @@ class Cycle:
         if difference.locked:
             self.give_up(difference.locked)
 
-    async def _list_due(self, began: datetime, forced_at: datetime) -> list[DueTenant]:
+    async def _list_due(
+        self, began: datetime, forced_at: datetime, in_hand: Callable[[], Collection[int]]
+    ) -> list[DueTenant]:
         due: dict[str, DueTenant] = {}
-        async with aclosing(self.enrolment.due_runs(began, forced_at)) as rows:
+        held: dict[int, tuple[DueTenant, int]] = {}
+        rows_due = self.enrolment.due_runs(began, forced_at, self.claims.replica_id)
+        async with aclosing(rows_due) as rows:
             async for row in rows:
-                tenant = due.get(row["tenant_id"])
-                if tenant is None:
-                    tenant = due[row["tenant_id"]] = DueTenant(row["tenant_id"], row["due_at"])
-                tenant.due_at = min(tenant.due_at, row["due_at"])
+                tenant_id, due_at = row["tenant_id"], row["due_at"]
+                if row["kind"] == "held":
+                    held[row["run_no"]] = DueTenant(tenant_id, due_at), row["fence"]
+                    continue
+                tenant = due.setdefault(tenant_id, DueTenant(tenant_id, due_at))
+                tenant.due_at = min(tenant.due_at, due_at)
                 tenant.fences[row["run_no"]] = row["fence"]
+        # What is given back now is due in this very cycle.
+        fences = {run_no: fence for run_no, (_, fence) in held.items()}
+        for run_no in await self.claims.give_back_strays(fences, in_hand):
+            tenant, fence = held[run_no]
+            due.setdefault(tenant.tenant_id, tenant).fences[run_no] = fence
         return list(due.values())

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from harvestd.errors import SettingsError
 from harvestd.observing import metrics
-from harvestd.observing.logs import redact
+from harvestd.observing.redaction import redact
 
 # Enough for a few scrapers and probes; one more takes the place of the one longest idle, so
 # that whoever holds many keeps no probe out.

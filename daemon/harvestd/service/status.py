@@ -10,7 +10,6 @@ from datetime import datetime
 
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
-from harvestd.database.statements import load_statements
 from harvestd.tenants.config import Env, envs_of
 from harvestd.terms import ScriptName
 
@@ -104,6 +103,8 @@ class RunSeen:
     seconds: float | None
     held_by: str | None
     silent_seconds: float | None
+    stopped: bool
+    """Not tried again by itself: its configuration or plugin has to change, or a trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +127,10 @@ class RunReported:
     covered_to: datetime | None
 
     @property
-    def trouble(self) -> str | None:
-        """Why somebody has to look at it, or None: a wait with a date mends itself."""
-        if self.blocked_by:
-            return f"blocked: {self.blocked_by}"
-        if self.status == "FAILED":
-            return self.error or self.reason or "failed"
-        if self.status == "WAITING" and self.waits_until is None:
-            return self.reason or "waits for authorisation"
-        return None
+    def in_trouble(self) -> bool:
+        """Whether somebody has to look at it: a wait with a date mends itself."""
+        waits_for_somebody = self.status == "WAITING" and self.waits_until is None
+        return bool(self.blocked_by) or self.status == "FAILED" or waits_for_somebody
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,36 +188,20 @@ class Status:
 
     def __init__(self, database: Database) -> None:
         self._line = database.line("status")
-        known = load_statements()
-        self._read_overview = known["read_overview"]
-        self._list_replicas = known["list_replicas"]
-        self._list_tenants = known["list_tenants"]
-        self._list_runs_of = known["list_runs_of"]
-        self._list_config = known["list_config"]
-        self._find_tenant = known["find_tenant"]
-        self._list_tenant_ids_like = known["list_tenant_ids_like"]
-        self._read_once_report = known["read_once_report"]
-        self._sum_rows_written = known["sum_rows_written"]
-        self._list_attempts_of = known["list_attempts_of"]
-        self._list_gaps = known["list_gaps"]
-        self._list_run_names = known["list_run_names"]
-        self._list_paused_tenants = known["list_paused_tenants"]
-        self._tell_time = known["tell_time"]
-        self._read_env_of = known["read_env_of"]
 
     async def overview(self) -> Overview | None:
         """Everything in numbers; None before the first start made its roles."""
-        row = await self._line.fetchrow(self._read_overview)
+        row = await self._line.fetchrow("read_overview")
         return None if row is None else Overview(**row)
 
     async def replicas(self) -> list[ReplicaSeen]:
         """The living, and those that have not been found dead yet."""
-        return [ReplicaSeen(**row) for row in await self._line.fetch(self._list_replicas)]
+        return [ReplicaSeen(**row) for row in await self._line.fetch("list_replicas")]
 
     async def tenants(self, limit: int) -> list[TenantSeen]:
         """At most ``limit`` tenants, the worst first."""
         seen = []
-        for row in await self._line.fetch(self._list_tenants, limit):
+        for row in await self._line.fetch("list_tenants", limit):
             fields = dict(row)
             lag = fields.pop("lag")
             seen.append(TenantSeen(**fields, lag_seconds=lag.total_seconds() if lag else None))
@@ -229,29 +209,29 @@ class Status:
 
     async def tenant(self, tenant_id: str) -> TenantKept | None:
         """The tenant of that id, if there is one."""
-        row = await self._line.fetchrow(self._find_tenant, tenant_id)
+        row = await self._line.fetchrow("find_tenant", tenant_id)
         return None if row is None else TenantKept(**row)
 
     async def tenant_ids_like(self, tenant_id: str) -> list[str]:
         """Up to 1000 ids of about that length, to find the one that was meant."""
-        rows = await self._line.fetch(self._list_tenant_ids_like, tenant_id)
+        rows = await self._line.fetch("list_tenant_ids_like", tenant_id)
         return [row["id"] for row in rows]
 
     async def runs_of(self, tenant_id: str) -> list[RunSeen]:
         """Every run of a tenant by data source and script, the retired ones too."""
-        return [RunSeen(**row) for row in await self._line.fetch(self._list_runs_of, tenant_id)]
+        return [RunSeen(**row) for row in await self._line.fetch("list_runs_of", tenant_id)]
 
     async def attempts_of(
         self, tenant_id: str, source: str | None, script: str | None, *, limit: int
     ) -> list[AttemptSeen]:
         """What the history kept of a tenant's attempts, the newest first, at most ``limit``."""
-        rows = await self._line.fetch(self._list_attempts_of, tenant_id, source, script, limit)
+        rows = await self._line.fetch("list_attempts_of", tenant_id, source, script, limit)
         return [AttemptSeen(**row) for row in rows]
 
     async def gaps(self, tenant_id: str | None, *, limit: int) -> Gaps:
         """Source time that is not covered, of a tenant or (None) of all, the biggest first."""
         found, holes, live_gaps = [], 0, 0
-        for row in await self._line.fetch(self._list_gaps, tenant_id, limit):
+        for row in await self._line.fetch("list_gaps", tenant_id, limit):
             fields = dict(row)
             holes, live_gaps = fields.pop("holes"), fields.pop("live_gaps")
             found.append(GapSeen(**fields))
@@ -259,38 +239,34 @@ class Status:
 
     async def run_names(self) -> list[ScriptName]:
         """Which scripts have runs, of any tenant."""
-        rows = await self._line.fetch(self._list_run_names)
+        rows = await self._line.fetch("list_run_names")
         return [ScriptName(row["data_source"], row["script"]) for row in rows]
 
     async def paused_tenants(self) -> list[str]:
         """At most 1000 tenants of whom nothing runs, because somebody said so."""
-        return [row["id"] for row in await self._line.fetch(self._list_paused_tenants)]
+        return [row["id"] for row in await self._line.fetch("list_paused_tenants")]
 
     async def now(self) -> datetime:
         """The clock that windows and leases go by."""
-        now: datetime = await self._line.fetchval(self._tell_time)
+        now: datetime = await self._line.fetchval("tell_time")
         return now
 
     async def env_of(self, tenant_id: str, source: str) -> Env:
         """The configuration of a tenant's data source: the only answer here that holds secrets."""
-        rows = await self._line.fetch(self._read_env_of, tenant_id, source)
+        rows = await self._line.fetch("read_env_of", tenant_id, source)
         stored = [(row["data_source"], row["key"], row["value"]) for row in rows]
         empty = Env({}, tenant_id=tenant_id, source=source)
         return envs_of(tenant_id, stored).get(source, empty)
 
     async def keys_set(self, tenant_id: str | None) -> list[KeySet]:
         """Which configuration keys have a value, of a tenant or (None) of all."""
-        return [KeySet(**row) for row in await self._line.fetch(self._list_config, tenant_id)]
+        return [KeySet(**row) for row in await self._line.fetch("list_config", tenant_id)]
 
     async def once_report(self, since: datetime) -> list[RunReported]:
         """How a forced cycle that began at ``since`` ended, at most 1000 runs, by tenant.
 
         Those in trouble are never left out for others.
         """
-        rows = await self._line.fetch(self._read_once_report, since)
+        rows = await self._line.fetch("read_once_report", since)
         report = [RunReported(**row) for row in rows]
         return sorted(report, key=lambda run: (run.tenant_id, run.data_source, run.script))
-
-    async def rows_written(self) -> int:
-        """Rows that all runs have written, ever."""
-        return int(await self._line.fetchval(self._sum_rows_written))

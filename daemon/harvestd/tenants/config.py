@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 
 from harvestd.errors import MissingKey
 
+ENV_BYTES_MAX = 256 * 1024
+"""Of one tenant's data source.  Every text of a run is searched for its values, in twenty
+spellings: with 20 MB that held the event loop, and with it all tenants, for half a minute."""
+
 
 class Env(Mapping[str, str]):
     """What a script receives: the keys of one tenant's data source, read-only.
@@ -57,8 +61,9 @@ class Tenant:
 
     tenant_id: str
     runs_max: int | None = None
-    paused: bool = False
     envs: Mapping[str, Env] = field(default_factory=dict, repr=False)
+    too_large: frozenset[str] = frozenset()
+    """Data sources whose configuration is over ENV_BYTES_MAX, and was not read."""
 
 
 def envs_of(tenant_id: str, rows: Iterable[tuple[str, str, str]]) -> dict[str, Env]:

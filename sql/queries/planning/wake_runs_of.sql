@@ -2,22 +2,40 @@
 --
 -- $1 tenant_ids  text[]
 -- $2 changed_ats timestamptz[]  a run that started since has seen it; 'infinity': none has
--- -> run_no
-UPDATE public.data_source_run AS run
-SET due_at     = least(run.due_at, now()),
-    not_before = '-infinity',
-    failures   = 0,
-    deaths     = 0,
-    status     = CASE WHEN run.status = 'WAITING' THEN 'PENDING'::public."DataSourceRunStatus"
-                      ELSE run.status END
-FROM (SELECT held_up.run_no
-      FROM unnest($1::text[], $2::timestamptz[]) AS changed (tenant_id, at)
-      JOIN public.data_source_run AS held_up
-        ON held_up.tenant_id = changed.tenant_id AND held_up.started_at < changed.at
-      WHERE held_up.retired_at IS NULL
-        AND held_up.replica_id IS NULL
-        AND (held_up.failures > 0 OR held_up.not_before > now()
-             OR held_up.blocked_by IS NOT NULL OR held_up.status = 'WAITING')
-      FOR NO KEY UPDATE OF held_up SKIP LOCKED) AS free
-WHERE run.run_no = free.run_no
-RETURNING run.run_no;
+-- -> tenant_id, asked_at: of those with a run that is under way or locked, to be asked again
+--
+-- One under way may have read the old values, and ends after this.
+WITH meant AS (
+    SELECT run.run_no, run.tenant_id
+    FROM unnest($1::text[], $2::timestamptz[]) AS changed (tenant_id, at)
+    JOIN public.data_source_run AS run
+      ON run.tenant_id = changed.tenant_id AND run.started_at < changed.at
+    WHERE run.retired_at IS NULL
+      AND (run.replica_id IS NOT NULL OR run.failures > 0 OR run.not_before > now()
+           OR run.blocked_by IS NOT NULL OR run.status = 'WAITING')
+),
+free AS (
+    SELECT run.run_no
+    FROM meant
+    JOIN public.data_source_run AS run ON run.run_no = meant.run_no
+    WHERE run.replica_id IS NULL
+    ORDER BY run.run_no
+    FOR NO KEY UPDATE OF run SKIP LOCKED
+),
+woken AS (
+    UPDATE public.data_source_run AS run
+    SET due_at     = least(run.due_at, now()),
+        not_before = '-infinity',
+        failures   = 0,
+        deaths     = 0,
+        status     = CASE WHEN run.status = 'WAITING' THEN 'PENDING'::public."DataSourceRunStatus"
+                          ELSE run.status END
+    FROM free
+    WHERE run.run_no = free.run_no
+    RETURNING run.run_no
+)
+SELECT DISTINCT meant.tenant_id, now() AS asked_at
+FROM meant
+LEFT JOIN woken ON woken.run_no = meant.run_no
+WHERE woken.run_no IS NULL
+ORDER BY meant.tenant_id;

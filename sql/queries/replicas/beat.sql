@@ -3,7 +3,7 @@
 -- $1 replica_id  uuid
 -- $2 run_nos     bigint[]   in hand
 -- $3 fences      bigint[]
--- -> now, alive, forced_at, woken_at, stale (run_nos in hand that are no longer mine)
+-- -> alive, forced_at, woken_at, stale (run_nos in hand that are no longer mine)
 --
 -- What is in hand comes as arrays: a search by replica_id would scan the run table.
 WITH beat AS (
@@ -13,8 +13,7 @@ WITH beat AS (
       AND replica.dead_at IS NULL
     RETURNING replica.replica_id
 )
-SELECT clock_timestamp() AS now,
-       EXISTS (SELECT FROM beat) AS alive,
+SELECT EXISTS (SELECT FROM beat) AS alive,
        installation.forced_at,
        installation.woken_at,
        (SELECT coalesce(array_agg(hand.run_no ORDER BY hand.run_no), '{}')

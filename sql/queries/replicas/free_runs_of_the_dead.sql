@@ -8,6 +8,7 @@
 -- fence + 1: the dead holder may wake up.  The first death costs nothing, from the second on
 -- the run backs off, so that a script which kills its process does not do so every tick; the
 -- third in a row holds it until somebody changes its configuration or its plugin, or triggers it.
+-- least: a number of another program's, at its type's end, would hold up all of them.
 -- Spread by a fifth: of those that died together only one may be the killer.
 WITH abandoned AS (
     SELECT run.run_no, run.replica_id, run.fence, run.started_at
@@ -24,8 +25,8 @@ freed AS (
                      ::public."DataSourceRunStatus",
         replica_id = NULL,
         fence      = run.fence + 1,
-        failures   = run.failures + 1,
-        deaths     = run.deaths + 1,
+        failures   = least(run.failures, 1000000) + 1,
+        deaths     = least(run.deaths, 1000000) + 1,
         reason     = 'holder_died',
         error      = CASE WHEN run.deaths < 2 THEN run.error ELSE $3::text END,
         not_before = CASE WHEN run.deaths < 2 THEN run.not_before ELSE 'infinity' END,

@@ -49,7 +49,8 @@ taken AS (
         plugin_hash = free.plugin_hash
     FROM free
     WHERE run.run_no = free.run_no
-    RETURNING run.run_no, run.fence, run.origin, run.covered, run.started_at, run.failures,
+    RETURNING run.run_no, run.fence, run.origin, run.covered, run.started_at,
+              least(run.failures, 1000000) AS failures,  -- one more has a place in the column
               free.was_completed
 )
 SELECT asked.run_no,

@@ -3,13 +3,15 @@
 -- $1 tenant_ids  text[]   1 .. 100
 -- -> tenant_id, data_source, script, run_no, fence, status, due_at, blocked_by, held,
 --    suspect (its last holder died: it may be what kills processes)
+--
+-- due_at: within the years that Python knows.
 SELECT run.tenant_id,
        run.data_source,
        run.script,
        run.run_no,
        run.fence,
        run.status::text AS status,
-       run.due_at,
+       least(greatest(run.due_at, 'epoch'), '9999-12-29 00:00:00+00') AS due_at,
        run.blocked_by,
        run.replica_id IS NOT NULL AS held,
        run.deaths > 0 AS suspect

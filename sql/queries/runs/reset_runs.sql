@@ -3,7 +3,7 @@
 -- $1 tenant_id    text
 -- $2 data_source  text   null: all
 -- $3 script       text   null: all
--- -> data_source, script, held, retired
+-- -> data_source, script, held
 --
 -- A held run stays RUNNING with a raised fence: its holder learns it and gives the run back.
 -- Where covered was empty already and only a hand-set date goes, the trigger for hand-set dates
@@ -21,5 +21,4 @@ WHERE run.tenant_id = $1::text
   AND ($3::text IS NULL OR run.script = $3::text)
 RETURNING run.data_source,
           run.script,
-          run.replica_id IS NOT NULL AS held,
-          run.retired_at IS NOT NULL AS retired;
+          run.replica_id IS NOT NULL AS held;

@@ -2,10 +2,9 @@
 --
 -- $1 schema_name  text
 -- $2 table_name   text
--- -> name, type (as PostgreSQL spells it), type_name, is_array, generated, in_key
+-- -> name, type (as PostgreSQL spells it), is_array, generated, in_key
 SELECT attribute.attname::text AS name,
        pg_catalog.format_type(attribute.atttypid, attribute.atttypmod) AS type,
-       coalesce(element.typname, kind.typname)::text AS type_name,
        kind.typcategory = 'A' AS is_array,
        (attribute.attgenerated <> '' OR attribute.attidentity = 'a') AS generated,
        EXISTS (SELECT FROM pg_catalog.pg_index AS index
@@ -17,8 +16,6 @@ FROM pg_catalog.pg_class AS relation
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = relation.relnamespace
 JOIN pg_catalog.pg_attribute AS attribute ON attribute.attrelid = relation.oid
 JOIN pg_catalog.pg_type AS kind ON kind.oid = attribute.atttypid
-LEFT JOIN pg_catalog.pg_type AS element
-  ON element.oid = kind.typelem AND kind.typcategory = 'A'
 WHERE namespace.nspname = $1::text
   AND relation.relname = $2::text
   AND relation.relkind = 'r'

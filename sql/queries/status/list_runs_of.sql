@@ -4,7 +4,8 @@
 -- -> data_source, script, status, retired, blocked_by, reason, error, failures,
 --    due_seconds (until it is due; negative: overdue), waits_until, covered_from, covered_to,
 --    lag_seconds (now less the watermark), rows_written, started_at (null: never ran), seconds
---    (of the last attempt), held_by (host and pid), silent_seconds (since its heartbeat)
+--    (of the last attempt), held_by (host and pid), silent_seconds (since its heartbeat),
+--    stopped (it is not tried again by itself)
 SELECT run.data_source,
        run.script,
        run.status::text AS status,
@@ -14,17 +15,22 @@ SELECT run.data_source,
        run.error,
        run.failures,
        extract(epoch FROM run.due_at - now())::float8 AS due_seconds,
-       CASE WHEN isfinite(run.not_before) THEN run.not_before END AS waits_until,
+       CASE WHEN isfinite(run.not_before)
+            THEN least(greatest(run.not_before, 'epoch'), '9999-12-29 00:00:00+00')
+            END AS waits_until,
        lower(run.covered) AS covered_from,
        upper(run.covered) AS covered_to,
        extract(epoch FROM now() - coalesce(run.last_fetched_data_date, run.origin))::float8
            AS lag_seconds,
        run.rows_written,
-       CASE WHEN run.fence > 0 THEN run.started_at END AS started_at,
+       CASE WHEN run.fence > 0
+            THEN least(greatest(run.started_at, '0001-01-03 00:00:00+00'), '9999-12-29 00:00:00+00')
+            END AS started_at,
        CASE WHEN run.fence > 0 AND run.replica_id IS NULL
             THEN extract(epoch FROM run.completed_at - run.started_at)::float8 END AS seconds,
        replica.host || ' pid ' || replica.pid AS held_by,
-       extract(epoch FROM clock_timestamp() - replica.heartbeat_at)::float8 AS silent_seconds
+       extract(epoch FROM clock_timestamp() - replica.heartbeat_at)::float8 AS silent_seconds,
+       run.not_before = 'infinity' AS stopped
 FROM public.data_source_run AS run
 LEFT JOIN harvestd.replica AS replica ON replica.replica_id = run.replica_id
 WHERE run.tenant_id = $1::text

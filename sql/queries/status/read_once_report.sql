@@ -12,7 +12,9 @@ SELECT run.tenant_id,
        run.blocked_by,
        run.reason,
        run.error,
-       CASE WHEN isfinite(run.not_before) THEN run.not_before END AS waits_until,
+       CASE WHEN isfinite(run.not_before)
+            THEN least(greatest(run.not_before, 'epoch'), '9999-12-29 00:00:00+00')
+            END AS waits_until,
        sum(attempt.windows)::integer AS windows,
        coalesce(sum(attempt.rows_written), 0)::bigint AS rows_written,
        CASE WHEN run.started_at >= $1::timestamptz AND run.replica_id IS NULL

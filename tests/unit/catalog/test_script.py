@@ -65,7 +65,7 @@ def test_every_export_is_taken_over() -> None:
         visibility_lag = timedelta(seconds=30)
         timeout = timedelta(minutes=10)
         origin = datetime(2020, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
-        isolation = "isolated"
+        isolation = "inline"
         plain_keys = {"GITHUB_ORG"}
         """.replace("        ", "")
     )
@@ -80,7 +80,7 @@ def test_every_export_is_taken_over() -> None:
     assert script.timeout == timedelta(minutes=10)
     assert script.origin == datetime(2020, 1, 1, tzinfo=UTC)
     assert script.origin is not None and script.origin.utcoffset() == timedelta(0)
-    assert script.isolation == "isolated"
+    assert script.isolation == "inline"
     assert script.plain_keys == {"GITHUB_ORG"}
 
 
@@ -136,8 +136,9 @@ def test_an_origin_may_be_an_age() -> None:
             "with a time zone",
         ),
         ("origin = timedelta(days=-1)", "(timedelta)", "more than 0"),
-        ("isolation = 'docker'", "'docker' (str)", '"inline" or "isolated"'),
-        ("isolation = ['inline']", "['inline'] (list)", '"inline" or "isolated"'),
+        ("isolation = 'isolated'", "'isolated' (str)", '"inline"'),
+        ("isolation = 'docker'", "'docker' (str)", '"inline"'),
+        ("isolation = ['inline']", "['inline'] (list)", '"inline"'),
         ("plain_keys = 'GIT_REPOSITORIES'", "'GIT_REPOSITORIES' (str)", "a list of keys"),
     ],
 )

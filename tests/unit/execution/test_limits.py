@@ -10,16 +10,17 @@ from harvestd.execution.limits import Slots
 
 
 async def use(slots: Slots) -> None:
-    async with slots.slot():
-        pass
+    await slots.take()
+    slots.give_back()
 
 
 async def test_a_slot_given_back_to_somebody_cancelled_in_that_moment_stays_free() -> None:
     slots = Slots(1)
-    async with slots.slot():
-        waiting = asyncio.create_task(use(slots))
-        await asyncio.sleep(0)
-        waiting.cancel()
+    await slots.take()
+    waiting = asyncio.create_task(use(slots))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    slots.give_back()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
@@ -29,9 +30,10 @@ async def test_a_slot_given_back_to_somebody_cancelled_in_that_moment_stays_free
 
 async def test_a_slot_handed_over_before_the_cancellation_goes_to_the_next() -> None:
     slots = Slots(1)
-    async with slots.slot():
-        first, second = asyncio.create_task(use(slots)), asyncio.create_task(use(slots))
-        await asyncio.sleep(0)
+    await slots.take()
+    first, second = asyncio.create_task(use(slots)), asyncio.create_task(use(slots))
+    await asyncio.sleep(0)
+    slots.give_back()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first

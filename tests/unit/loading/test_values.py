@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from harvestd.errors import WriteRefused
-from harvestd.loading.values import VALUE_BYTES_MAX, Column, converter, parameter_type, selected
+from harvestd.loading.columns import VALUE_BYTES_MAX, Column
+from harvestd.loading.values import converter, parameter_type, selected
+from harvestd.loading.writes import TableShape, arrays_for
 
 
 def a_column(type_: str, **changed: Any) -> Column:
@@ -20,7 +22,6 @@ def a_column(type_: str, **changed: Any) -> Column:
     described: dict[str, Any] = {
         "name": "title",
         "type": type_,
-        "type_name": type_.removesuffix("[]"),
         "is_array": type_.endswith("[]"),
         "generated": False,
         "in_key": False,
@@ -74,7 +75,12 @@ ALL_TYPES = (
 
 @pytest.mark.parametrize("type_", ALL_TYPES)
 def test_none_passes_for_every_type_of_column(type_: str) -> None:
-    assert converter(a_column(type_))(None) is None
+    columns = {"id": a_column("integer", name="id"), "title": a_column(type_)}
+    shape = TableShape("github", "issue", columns, (("tenant_id", "id"),))
+
+    assert arrays_for(shape, ["id"], [{"id": 1, "title": None}]) == [
+        (("id", "title"), [[1], [None]])
+    ]
 
 
 @pytest.mark.parametrize("type_", ALL_TYPES)
@@ -324,7 +330,7 @@ def test_no_value_is_cast_to_a_type_that_would_cut_it(
 
 
 def test_a_type_of_the_source_called_like_a_built_in_one_is_not_mistaken_for_it() -> None:
-    impostor = a_column("github.int4", type_name="int4")
+    impostor = a_column("github.int4")
 
     assert converter(impostor)("high") == '{"high"}'
     assert parameter_type(impostor) == "text"

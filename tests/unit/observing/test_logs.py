@@ -20,7 +20,9 @@ import pytest
 
 from harvestd.errors import LeaseLost, SettingsError
 from harvestd.observing import lines, logs, metrics
-from harvestd.observing.logs import EVENTS, Redactor, current_redactor, get_logger
+from harvestd.observing.events import EVENTS
+from harvestd.observing.logs import get_logger
+from harvestd.observing.redaction import Redactor, current_redactor
 from harvestd.settings import load_settings
 
 CANARY = "canary/5f0c+9d1e=7"

@@ -10,8 +10,13 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from harvestd.observing.logs import MASK, Redactor, current_redactor, redact
-from harvestd.observing.redaction import SECRET_CHARS_MIN
+from harvestd.observing.redaction import (
+    MASK,
+    SECRET_CHARS_MIN,
+    Redactor,
+    current_redactor,
+    redact,
+)
 
 SECRET = 'p/ss+wörd "x"\\9'
 

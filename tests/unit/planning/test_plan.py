@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvestd.catalog.script import Script
-from harvestd.planning.plan import Enrolment, GoingOn, Plan, RunRow, make_plan, origin_of
+from harvestd.planning.plan import GoingOn, Plan, RunRow, make_plan, origin_of
 from harvestd.planning.window import EARLIEST
 from harvestd.terms import RunKey, ScriptName, Window
 
@@ -78,7 +78,7 @@ def plan(
     )
 
 
-EMPTY = Plan(enrol=(), go_on=())
+EMPTY = Plan(enrol={}, go_on=())
 
 
 # Enrolment
@@ -87,17 +87,14 @@ EMPTY = Plan(enrol=(), go_on=())
 def test_a_configured_source_gets_a_row_for_each_of_its_scripts() -> None:
     assert plan([("acme", "git")]) == replace(
         EMPTY,
-        enrol=(
-            Enrolment(key("acme/git/commit"), ORIGIN),
-            Enrolment(key("acme/git/repository"), ORIGIN),
-        ),
+        enrol={key("acme/git/commit"): ORIGIN, key("acme/git/repository"): ORIGIN},
     )
 
 
 def test_only_the_rows_that_are_missing_are_added() -> None:
     made = plan([("acme", "git"), ("bolt", "jira")], [row("acme/git/repository")])
 
-    assert [enrolment.key for enrolment in made.enrol] == [
+    assert list(made.enrol) == [
         key("acme/git/commit"),
         key("bolt/jira/issue"),
     ]
@@ -236,8 +233,8 @@ def applied(made: Plan, rows: list[RunRow]) -> list[RunRow]:
         else:
             after.append(old)
     fresh = (
-        RunRow(one.key, 10**7 + number, retired=False, origin=one.origin, watermark=None)
-        for number, one in enumerate(made.enrol)
+        RunRow(key, 10**7 + number, retired=False, origin=origin, watermark=None)
+        for number, (key, origin) in enumerate(made.enrol.items())
     )
     return [*after, *fresh]
 

@@ -1,0 +1,110 @@
+"""What one source, script or full disk does is told, and stays its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harvestd.service import source_schemas
+from tests.builders import a_tenant, a_transaction, query
+from tests.cli.shell import harvestd
+from tests.daemons import EVENT_TABLE, SIMPLE, cycle, running_app, write_plugins
+from tests.processes import wait_until
+from tests.service.test_daemon import PROBE, runs
+
+MAIN = "acme/probe/main"
+
+
+async def test_a_schema_that_takes_long_holds_up_only_its_own_source(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, {"probe": {"KEY": "v"}, "other": {"KEY": "v"}})
+    slow = EVENT_TABLE.format(source="probe") + "SELECT pg_sleep(3);"
+    files = {"probe/schema.sql": slow, "probe/main.py": SIMPLE, "other/main.py": SIMPLE}
+    monkeypatch.setattr(source_schemas, "PATIENCE_SECONDS", 0.5)
+    async with running_app(database_url, tmp_path, files) as app:
+        await app.feeder.idle()
+        before = await runs(database_url)
+
+        async def all_done() -> bool:
+            words = {run["word"] for run in (await runs(database_url)).values()}
+            return words == {"COMPLETED"}
+
+        await wait_until(all_done, "the slow schema to be done, and its runs after it")
+
+    assert before["acme/other/main"]["word"] == "COMPLETED"
+    assert before[MAIN]["word"] == "PENDING"
+    assert "it is being applied" in before[MAIN]["blocked_by"]
+
+
+async def test_a_schema_whose_table_was_in_use_is_tried_again_at_the_next_tick(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_schemas, "PATIENCE_SECONDS", 20)
+    await a_tenant(database_url, "acme", PROBE)
+    async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
+        await app.feeder.idle()
+        text = EVENT_TABLE.format(source="probe")
+        more = text + "ALTER TABLE probe.event ADD COLUMN IF NOT EXISTS more text;"
+        write_plugins(tmp_path / "plugins", {"probe/schema.sql": more})
+        async with a_transaction(database_url, "LOCK TABLE probe.event"):
+            await cycle(app, forced=False)
+            refused = dict(app.cycle.unusable)
+        await cycle(app, forced=False)
+        mended = dict(app.cycle.unusable)
+
+    assert "was in use" in refused["probe"]
+    assert mended == {}
+
+
+@pytest.mark.slow
+async def test_what_a_script_prints_is_its_log_without_its_secrets(
+    database_url: str, tmp_path: Path
+) -> None:
+    prints = """
+        import sys
+        catch_up = False
+        async def run(env, *_):
+            print("the key is", env["KEY"])
+            print("and again", env["KEY"], file=sys.stderr, end="")
+    """
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "sup3r-secret-value"}})
+    plugins = write_plugins(tmp_path / "plugins", {"probe/main.py": prints})
+    done = await harvestd(
+        "run",
+        "--once",
+        "--json",
+        url=database_url,
+        settings={"PLUGIN_DIRS": str(plugins), "DATA_DIR": str(tmp_path)},
+    )
+
+    assert done.code == 0, done.err
+    assert [run["status"] for run in done.json] == ["COMPLETED"]
+    assert "the key is [redacted]" in done.err
+    assert "and again [redacted]" in done.err
+    assert "sup3r-secret-value" not in done.err
+
+
+async def test_while_ends_cannot_be_recorded_the_replica_is_not_ready(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    raises = "async def run(*_):\n    raise ValueError\n"
+    async with running_app(database_url, tmp_path, {"probe/main.py": raises}) as app:
+        await app.feeder.idle()
+        # As a full disk does: every record is refused.
+        await query(
+            database_url,
+            "ALTER TABLE harvestd.run_history ADD CONSTRAINT full_disk CHECK (false) NOT VALID",
+        )
+        await cycle(app)
+        refused = dict(app.health.problems)
+        await query(database_url, "ALTER TABLE harvestd.run_history DROP CONSTRAINT full_disk")
+        await cycle(app)
+        await cycle(app)
+        mended = dict(app.health.problems)
+
+    assert "was not recorded" in refused["records"]
+    assert mended == {}
