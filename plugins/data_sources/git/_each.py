@@ -51,7 +51,8 @@ def raise_failures(failures: Mapping[str, _git.GitError]) -> None:
     """Raise what failed as one error: Unauthorised, if better credentials would mend it all."""
     if not failures:
         return
-    reason = str(next(iter(failures.values())))
+    url, first = next(iter(failures.items()))
+    reason = str(first) if url in str(first) else f"{url}: {first}"
     if len(failures) > 1:
         reason = f"{len(failures)} repositories failed; the first: {reason}"
     if all(isinstance(error, _reasons.Denied) for error in failures.values()):

@@ -33,7 +33,8 @@ LOCK_SECONDS = 900.0
 """How long to wait for another process that writes the same mirror."""
 LOCK_POLL_SECONDS = 0.1
 
-_REFS = "refs/upstream/"
+REFS = "refs/upstream/"
+"""Below it lie the upstream's refs, under the names they have there."""
 
 
 class Damaged(_git.GitError):
@@ -65,10 +66,19 @@ class Mirror:
     @property
     def shallow(self) -> str:
         """Digest of where history is cut off upstream; empty for a whole history."""
+        text = self._shallow_file()
+        return hashlib.sha256(text).hexdigest() if text is not None else ""
+
+    @property
+    def cut_off(self) -> frozenset[str]:
+        """The commits whose parents the upstream lacks."""
+        return frozenset((self._shallow_file() or b"").decode("ascii").split())
+
+    def _shallow_file(self) -> bytes | None:
         try:
-            return hashlib.sha256((self.folder / "shallow").read_bytes()).hexdigest()
+            return (self.folder / "shallow").read_bytes()
         except FileNotFoundError:
-            return ""
+            return None
 
     async def output(self, *arguments: str, stdin: IO[bytes] | None = None) -> IO[bytes]:
         """What a command that only reads answers, as an unnamed file at its beginning.
@@ -142,12 +152,12 @@ async def _list(repository: _address.Repository, git: _git.Git) -> Listing:
 
 async def _own_refs(git: _git.Git, folder: Path) -> str:
     """The digest of ``Listing.refs``, of the mirror's own refs.  Raises: Damaged."""
-    arguments = ("for-each-ref", "--format=%(objectname) %(refname)", _REFS)
+    arguments = ("for-each-ref", "--format=%(objectname) %(refname)", REFS)
     with await _read(git, folder, arguments) as answer:
         digest = hashlib.sha256()
         for line in answer:
             value, _, name = line.partition(b" ")
-            digest.update(value + b" " + name.removeprefix(_REFS.encode()))
+            digest.update(value + b" " + name.removeprefix(REFS.encode()))
     return digest.hexdigest()
 
 
@@ -191,11 +201,11 @@ async def _fetch(
 ) -> None:
     """Raises: CommandFailed, GitError."""
     in_mirror = f"--git-dir={folder}"
-    refspecs = [f"+refs/*:{_REFS}refs/*"]
+    refspecs = [f"+refs/*:{REFS}refs/*"]
     if listing.head is not None:
-        refspecs.append(f"+HEAD:{_REFS}HEAD")
+        refspecs.append(f"+HEAD:{REFS}HEAD")
     else:
-        await git.run([in_mirror, "update-ref", "-d", f"{_REFS}HEAD"], keep=(lock,))
+        await git.run([in_mirror, "update-ref", "-d", f"{REFS}HEAD"], keep=(lock,))
     whole = ["--unshallow"] if (folder / "shallow").exists() else []
     fetch = ["fetch", "--quiet", "--progress", "--prune", "--no-tags", "--no-write-fetch-head"]
     await git.run(

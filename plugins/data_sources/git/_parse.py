@@ -24,6 +24,9 @@ _SHORTSTAT = re.compile(
     rb" (\d+) files? changed(?:, (\d+) insertions?\(\+\))?(?:, (\d+) deletions?\(-\))?"
 )
 
+_ODD_NAME = re.compile('^"|[\x00-\x1f\x7f-\x9f\udc80-\udcff]')
+_ODD_CHARACTER = re.compile('["\\\\\x00-\x1f\x7f-\x9f\udc80-\udcff]')
+
 _BLANK = " \t\r"  # what git takes for a space at the end of a line
 
 # What commits are found to be written in.  A list, since Python's codecs also hold some that
@@ -159,6 +162,39 @@ def _as_claimed(text: bytes, encoding: bytes) -> str | None:
     except (LookupError, UnicodeError):
         return None
     return decoded
+
+
+def parse_tag(raw: bytes) -> dict[str, object]:
+    """Who made an annotated tag, when, and its subject; ``raw`` is the object or its beginning."""
+    header, _, message = raw.partition(b"\n\n")
+    lines = (line.partition(b" ") for line in header.split(b"\n"))
+    tagger = parse_identity(next((value for key, _, value in lines if key == b"tagger"), b""))
+    subject, _ = split_message(decode(message[:MESSAGE_BYTES_MAX], b""))
+    return {
+        "tagger_name": tagger.name,
+        "tagger_email": tagger.email,
+        "tagged_at": tagger.at,
+        "subject": subject,
+    }
+
+
+def name_text(raw: bytes) -> str:
+    """The name of a file or ref as text, from which its bytes can be had again.
+
+    Nearly all are UTF-8 and stay as they are.  One that is not, or holds control characters, or
+    begins with a double quote, becomes what git would write: in double quotes, a backslash
+    before a double quote or backslash, and ``\\ooo`` in octal for each of the other odd bytes.
+    """
+    text = raw.decode("utf-8", "surrogateescape")
+    if not _ODD_NAME.search(text):
+        return text
+    return f'"{_ODD_CHARACTER.sub(_escaped, text)}"'
+
+
+def _escaped(odd: re.Match[str]) -> str:
+    if odd[0] in '"\\':
+        return "\\" + odd[0]
+    return "".join(f"\\{byte:03o}" for byte in odd[0].encode("utf-8", "surrogateescape"))
 
 
 def parse_shortstat(line: bytes) -> Stats | None:

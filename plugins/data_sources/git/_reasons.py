@@ -31,6 +31,7 @@ _UNREACHABLE = re.compile(
     r"|returned error: (5\d\d|429)"
 )
 _OWNER = re.compile(r"dubious ownership")
+_BROKEN = re.compile(r"repository corruption|is corrupt|did not send all necessary|not our ref")
 _TOO_LARGE = re.compile(r"died of signal 25|File too large")
 
 
@@ -56,6 +57,9 @@ def explained(error: _git.CommandFailed, repository: _address.Repository) -> _gi
     elif _TOO_LARGE.search(noise):
         what = f"{repository.url} is larger than this source loads"
         next_step = "leave it out of GIT_REPOSITORIES"
+    elif _BROKEN.search(noise):  # before the upstream's git hung up
+        what = f"{repository.url} cannot be read, since objects are damaged or missing there"
+        next_step = "nothing to repair if it passes; else run git fsck --full in the upstream"
     elif _UNREACHABLE.search(noise):
         what = f"{repository.url} cannot be reached"
         next_step = "nothing to repair if it passes; else look at the network and the host"

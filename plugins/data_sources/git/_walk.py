@@ -1,54 +1,40 @@
 """From a mirror and the heads already loaded: the commits that are missing, in chunks.
 
-Three reading commands, each good at one thing::
-
-    rev-list tips ^heads --topo-order --reverse    names, parents first, into an unnamed file
-    diff-tree --stdin --shortstat                  numbers of one batch of names
-    cat-file --batch                               raw objects of one batch, one at a time
-
-Names wait in a file, so a walk of any length needs no memory and no process that waits for the
-database.  Raw objects instead of ``git log``: exact text whatever its encoding or size, and the
-same with every version of git.  diff-tree is told the first parent by name, since what ``-m
---first-parent`` means to it changed over the versions.
+``rev-list tips ^heads --topo-order --reverse`` gives names, parents first, into an unnamed file:
+a walk of any length needs no memory, and no process that waits for the database.  What is to be
+known of a batch of commits is read by ``_commits.py`` or ``_changes.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import IO
 
-from . import _frontier, _git, _mirror, _parse
+from . import _frontier, _mirror, _reading
 
 CHUNK_COMMITS = 500
-CHUNK_BYTES = 8 << 20
-"""A chunk ends early when its raw commits are this large together."""
-OBJECT_BYTES_MAX = _parse.MESSAGE_BYTES_MAX + (1 << 20)
-"""Of a larger commit object the rest is not read: headers, and more than a message may have."""
 PASSING_HEADS = 5_000
 """Heads kept with each chunk; when the walk is complete, all that fit."""
 DOUBTED_MIN, DOUBTED_MAX = 1_000, 200_000
 """How many listed commits are worth a check that they are not loaded: fewer are stored again
 sooner than that, more would be held in memory."""
-OBJECTS = _git.Limit(seconds=6 * 3600.0)
-"""Reading objects waits for the database between chunks."""
-DIFF = (
-    *("diff-tree", "--stdin", "--always", "--root", "-r", "--shortstat"),
-    # Beyond 400 added or deleted files a commit's renames count as both.
-    *("-M", "-l400", "--no-ext-diff", "--no-textconv", "--no-color"),
-)
 
 Names = list[list[str]]
 """Per commit its name and, so far as the mirror reaches, its parents'."""
 
+Read = Callable[[_mirror.Mirror, Names], AsyncGenerator[tuple[list[dict[str, object]], int], None]]
+"""The rows of a batch in its order, in groups of bounded size, each with the number of commits
+whose rows end in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some commits, parents first; ``loaded`` holds once they are stored."""
+    """Rows of some commits, parents first; ``loaded`` holds once they are stored."""
 
     rows: list[dict[str, object]]
     loaded: _frontier.Loaded
@@ -57,8 +43,10 @@ class Chunk:
     total: int
 
 
-async def walk(mirror: _mirror.Mirror, loaded: _frontier.Loaded) -> AsyncGenerator[Chunk, None]:
-    """Every commit reachable from a ref or HEAD that is not ``loaded``, parents first.
+async def walk(
+    mirror: _mirror.Mirror, loaded: _frontier.Loaded, read: Read
+) -> AsyncGenerator[Chunk, None]:
+    """What ``read`` says of every commit reachable from a ref or HEAD that is not ``loaded``.
 
     Heads that the mirror lacks are dropped, and at the end those that no ref leads to any
     more: a last chunk without rows says that the walk is complete.  Some commits that are
@@ -73,7 +61,7 @@ async def walk(mirror: _mirror.Mirror, loaded: _frontier.Loaded) -> AsyncGenerat
     if digest == loaded.tips:
         return
     frontier = _frontier.Frontier(await _present(mirror, loaded.heads, tips))
-    async with aclosing(_chunks(mirror, tips, frontier, loaded.shallow)) as chunks:
+    async with aclosing(_chunks(mirror, tips, frontier, loaded.shallow, read)) as chunks:
         async for chunk in chunks:
             yield chunk
     heads = await _tidied(mirror, tips, frontier)
@@ -81,18 +69,22 @@ async def walk(mirror: _mirror.Mirror, loaded: _frontier.Loaded) -> AsyncGenerat
 
 
 async def _chunks(
-    mirror: _mirror.Mirror, tips: set[str], frontier: _frontier.Frontier, shallow: str
+    mirror: _mirror.Mirror,
+    tips: set[str],
+    frontier: _frontier.Frontier,
+    shallow: str,
+    read: Read,
 ) -> AsyncGenerator[Chunk, None]:
     with await _listed(mirror, tips, frontier.heads()) as lines:
         total = _count_lines(lines)
         done = 0
         while batch := [line.decode("ascii").split() for line in islice(lines, CHUNK_COMMITS)]:
-            async with aclosing(_rows(mirror, batch)) as groups:
+            async with aclosing(read(mirror, batch)) as groups:
                 named = iter(batch)
-                async for rows in groups:
-                    for sha, *parents in islice(named, len(rows)):
+                async for rows, ended in groups:
+                    for sha, *parents in islice(named, ended):
                         frontier.add(sha, parents)
-                    done += len(rows)
+                    done += ended
                     passing = _frontier.Loaded(frontier.heads(PASSING_HEADS), "", shallow)
                     yield Chunk(rows, passing, done, total)
 
@@ -122,7 +114,7 @@ async def _present(mirror: _mirror.Mirror, heads: Iterable[str], tips: set[str])
     if not unsure:
         return list(heads)
     with (
-        _lines(unsure) as names,
+        _reading.stdin_lines(unsure) as names,
         await mirror.output("cat-file", "--batch-check", stdin=names) as answer,
     ):
         lacking = {
@@ -135,7 +127,7 @@ async def _list_new(mirror: _mirror.Mirror, tips: set[str], known: Iterable[str]
     """Lines of ``sha parent parent ...`` for what ``tips`` reach and ``known`` do not."""
     if not tips:
         return tempfile.TemporaryFile()
-    with _lines(chain(sorted(tips), (f"^{sha}" for sha in known))) as asked:
+    with _reading.stdin_lines(chain(sorted(tips), (f"^{sha}" for sha in known))) as asked:
         return await mirror.output(
             "rev-list", "--topo-order", "--reverse", "--parents", "--stdin", stdin=asked
         )
@@ -153,7 +145,7 @@ async def _listed(mirror: _mirror.Mirror, tips: set[str], known: Sequence[str]) 
         return lines
     with (
         lines,
-        _lines(known) as heads,
+        _reading.stdin_lines(known) as heads,
         await mirror.output("rev-list", "--stdin", stdin=heads) as covered,
     ):
         # A thread: a million names would hold up everybody else on the event loop.
@@ -169,71 +161,6 @@ def _without(lines: IO[bytes], covered: IO[bytes]) -> IO[bytes]:
     certain.writelines(doubted.values())
     certain.seek(0)
     return certain
-
-
-async def _rows(
-    mirror: _mirror.Mirror, batch: Names
-) -> AsyncGenerator[list[dict[str, object]], None]:
-    """The rows of ``batch`` in its order, in groups of about ``CHUNK_BYTES`` at most."""
-    stats = await _stats(mirror, batch)
-    arguments = [f"--git-dir={mirror.folder}", "cat-file", "--batch"]
-    with _lines(sha for sha, *_ in batch) as names:
-        async with mirror.git.started(arguments, limit=OBJECTS, stdin=names) as child:
-            rows: list[dict[str, object]] = []
-            size = 0
-            for sha, *_ in batch:
-                raw, is_cut = await _object(mirror, child, sha)
-                rows.append(_parse.parse_commit(sha, raw, stats[sha], is_cut=is_cut))
-                size += len(raw)
-                if size >= CHUNK_BYTES:
-                    yield rows
-                    rows, size = [], 0
-            if rows:
-                yield rows
-
-
-async def _object(mirror: _mirror.Mirror, child: _git.Child, sha: str) -> tuple[bytes, bool]:
-    """The next object, or its beginning and True."""
-    header = (await child.read_line()).split()
-    if len(header) != 3 or header[1] != b"commit":
-        try:
-            await child.ended()
-        except _git.CommandFailed as error:
-            raise _mirror.damaged(error, mirror.folder) from None
-        raise _mirror.Damaged(f"the mirror {mirror.folder.name} lacks commit {sha}")
-    size = int(header[2])
-    raw = await child.read(min(size, OBJECT_BYTES_MAX))
-    left = size - len(raw) + 1  # and the line end behind it
-    while left > 0 and (skipped := await child.read(min(left, 1 << 20))):
-        left -= len(skipped)
-    if left > 0:
-        raise _mirror.Damaged(f"the mirror {mirror.folder.name} holds half of commit {sha}")
-    return raw, size > OBJECT_BYTES_MAX
-
-
-async def _stats(mirror: _mirror.Mirror, batch: Names) -> dict[str, _parse.Stats]:
-    """What each commit changed against its first parent, or against nothing."""
-    stats = {sha: _parse.Stats() for sha, *_ in batch}
-    with (
-        _lines(" ".join(named[:2]) for named in batch) as pairs,
-        await mirror.output(*DIFF, stdin=pairs) as answer,
-    ):
-        current = ""
-        for line in answer:
-            if (found := _parse.parse_shortstat(line)) is not None:
-                stats[current] = found
-            elif (name := line.strip().decode("ascii", "replace")) in stats:
-                current = name
-    return stats
-
-
-@contextmanager
-def _lines(words: Iterable[str]) -> Iterator[IO[bytes]]:
-    """An unnamed file with a word a line, at its beginning: what a command reads as stdin."""
-    with tempfile.TemporaryFile() as file:
-        file.writelines(word.encode("ascii") + b"\n" for word in words)
-        file.seek(0)
-        yield file
 
 
 def _count_lines(file: IO[bytes]) -> int:

@@ -5,13 +5,14 @@ space); ``GIT_TOKEN``, optional, what https hosts take as a password.  The addre
 secret: credentials belong into GIT_TOKEN (inside an address they work, and show in listings).
 A snapshot: each run says all there is.
 
-Reading order of this data source: this file, ``commit.py``, then ``_walk.py`` (which commits),
-``_frontier.py`` (why none is missed), ``_mirror.py`` (the copy they are read from), ``_git.py``
-and ``_access.py`` (how git is run), ``_address.py``, ``_parse.py``.
+Reading order of this data source: this file, ``commit.py``, then ``_load.py`` and ``_walk.py``
+(which commits), ``_frontier.py`` (why none is missed), ``_commits.py`` and ``_changes.py`` (what
+is read of them), ``_mirror.py`` (the copy they are read from), ``_git.py`` and ``_access.py``
+(how git is run), ``_address.py``, ``_parse.py``.  ``activity.py`` is the one with windows.
 
-If some of several repositories fail, the others get their rows and this run completes, or
-``commit``, which needs it, would load nothing at all; ``commit`` then reports the failing ones.
-If all fail, this run fails.
+If some of several repositories fail, the others get their rows and this run completes, or the
+scripts that need it would load nothing at all; they then report the failing ones.  If all fail,
+this run fails.
 """
 
 from __future__ import annotations

@@ -10,15 +10,11 @@ from typing import Any
 
 import pytest
 
+from harvestd.catalog.discover import bundled_plugin_dir
 from harvestd.execution.runner import cache_folder
 from tests.builders import a_tenant, query
 from tests.daemons import cycle, running_app
-from tests.plugins.git.world import MONDAY, an_upstream
-
-
-def config(*repositories: Path) -> dict[str, dict[str, str]]:
-    """A git configuration for these paths."""
-    return {"git": {"GIT_REPOSITORIES": shlex.join(str(path) for path in repositories)}}
+from tests.plugins.git.world import MONDAY, an_upstream, config
 
 
 async def shas(url: str, tenant_id: str = "acme") -> list[str]:
@@ -157,3 +153,32 @@ async def test_local_paths_are_refused_unless_the_operator_admits_them(
         await cycle(app)
         ended = await states(database_url)
     assert "HARVESTD_ALLOW_LOCAL_REPOSITORIES" in ended["acme/repository"]["error"]
+
+
+async def test_the_tables_of_an_older_version_go_on_and_fill_up(
+    database_url: str, tmp_path: Path
+) -> None:
+    upstream = an_upstream(tmp_path / "upstream")
+    upstream.chain(4)
+    older = tmp_path / "plugins" / "git"
+    shutil.copytree(bundled_plugin_dir() / "git", older)
+    schema = older / "schema.sql"
+    schema.write_text(schema.read_text().partition("-- By committer date")[0])
+    await a_tenant(database_url, "acme", config(upstream.path))
+    async with running_app(database_url, tmp_path) as app:
+        await cycle(app)
+        before = await states(database_url)
+    shutil.rmtree(older)
+    async with running_app(database_url, tmp_path) as app:
+        await cycle(app)
+        after = await states(database_url)
+
+    assert {name for name, run in before.items() if run["word"] == "COMPLETED"} == {
+        "acme/repository",
+        "acme/commit",
+    }
+    assert {run["word"] for run in after.values()} == {"COMPLETED"}
+    assert {name: run["rows_written"] for name, run in after.items()} == {
+        **{"acme/repository": 1, "acme/commit": 4, "acme/file_change": 5, "acme/ref": 1},
+        "acme/activity": 1,
+    }

@@ -17,7 +17,9 @@ from tests.plugins.git.world import (
     ENVIRONMENT,
     Upstream,
     an_upstream,
+    first_line,
     git_for,
+    hanging_git,
     is_group_gone,
     open_mirror,
     repository_at,
@@ -300,21 +302,9 @@ async def test_only_the_daemon_can_read_a_mirror(upstream: Upstream, cache: Path
 async def test_a_cancelled_clone_leaves_no_git_and_no_mirror(
     upstream: Upstream, cache: Path
 ) -> None:
-    """The upstream lists its refs and then hangs, so the clone is under way until ended."""
     upstream.chain(1)
     repository = repository_at(upstream.path)
-    git = git_for(repository, cache)
-    programs = cache / "programs"
-    programs.mkdir()
-    os.mkfifo(cache / "pipe")
-    hanging = programs / "git-upload-pack"
-    hanging.write_text(
-        "#!/bin/sh\n"
-        f"mkdir '{cache}/listed' && exec git upload-pack \"$@\"\n"
-        f"echo $$ >'{cache}/pipe'; exec sleep 600\n"
-    )
-    hanging.chmod(0o755)
-    git = replace(git, environment={**git.environment, "GIT_EXEC_PATH": str(programs)})
+    git = hanging_git(repository, cache)
 
     opening = asyncio.create_task(_mirror.open_mirror(repository, git, cache))
     group = os.getpgid(int(await first_line(cache / "pipe")))
@@ -326,17 +316,21 @@ async def test_a_cancelled_clone_leaves_no_git_and_no_mirror(
     assert not list((cache / "mirrors").glob("*.git"))
 
 
-async def first_line(pipe: Path) -> bytes:
-    """What another process writes into a named pipe, within 20 s."""
-    reader = asyncio.StreamReader()
-    with os.fdopen(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as file:
-        loop = asyncio.get_running_loop()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_read_pipe(lambda: protocol, file)
-        try:
-            return await asyncio.wait_for(reader.readline(), 20)
-        finally:
-            transport.close()
+async def test_an_upstream_that_stops_talking_ends_the_clone_with_its_reason(
+    upstream: Upstream, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_mirror, "FETCH", _git.Limit(seconds=600, silent_seconds=1))
+    upstream.chain(1)
+    repository = repository_at(upstream.path)
+
+    opening = asyncio.create_task(
+        _mirror.open_mirror(repository, hanging_git(repository, cache), cache)
+    )
+    group = os.getpgid(int(await first_line(cache / "pipe")))
+    with pytest.raises(_git.GitError, match=r"git fetch was ended; why: it said nothing for 1 s"):
+        await opening
+
+    assert await is_group_gone(group)
 
 
 def test_the_world_needs_no_identity_of_the_user() -> None:

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from plugins.data_sources.git import _walk
+from plugins.data_sources.git import _facts, _reading
 
-from tests.plugins.git.world import Upstream, an_upstream, open_mirror, walk
+from tests.plugins.git.world import Upstream, an_upstream, open_mirror, repository_at, walk
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_commits_that_git_would_not_write_load_too(upstream: Upstream, cac
 async def test_a_commit_object_larger_than_the_limit_is_cut_and_the_next_is_whole(
     upstream: Upstream, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_walk, "OBJECT_BYTES_MAX", 1000)
+    monkeypatch.setattr(_reading, "OBJECT_BYTES_MAX", 1000)
     large = upstream.commit(b"large\n\n" + b"x" * 300_000)
     small = upstream.commit(b"small\n", parents=[large])
     upstream.point("refs/heads/main", small)
@@ -100,3 +100,22 @@ async def test_a_commit_object_larger_than_the_limit_is_cut_and_the_next_is_whol
 
     assert (first["subject"], first["body_cut"]) == ("large", True)
     assert (second["subject"], second["body_cut"]) == ("small", False)
+
+
+async def test_first_and_last_commit_are_the_oldest_root_and_the_newest_tip(
+    upstream: Upstream, cache: Path
+) -> None:
+    main = upstream.chain(3)
+    old = upstream.commit(b"an older root\n", seconds=31_536_000)
+    upstream.point("refs/heads/old", old)
+    mirror = await open_mirror(upstream, cache)
+
+    facts = await _facts.find(mirror)
+    row = _facts.row(repository_at(upstream.path), mirror, facts)
+
+    assert (row["first_commit"], row["last_commit"]) == (old, main[2])
+    assert (row["default_branch"], row["head"]) == ("main", main[2])
+    assert str(row["first_commit_at"]) == "1971-01-01 00:00:00+00:00"
+    assert _facts.are_of(facts, mirror)
+    upstream.chain(1, on=main[2])
+    assert not _facts.are_of(facts, await open_mirror(upstream, cache))

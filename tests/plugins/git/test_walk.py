@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from plugins.data_sources.git import _facts, _mirror, _walk
+from plugins.data_sources.git import _commits, _facts, _mirror, _walk
 from plugins.data_sources.git._frontier import Loaded
 
 from tests.plugins.git.world import (
@@ -253,7 +253,7 @@ async def test_an_upstream_that_did_not_change_gives_not_even_a_chunk(
     mirror = await open_mirror(upstream, cache)
     first = await walk(mirror)
 
-    assert [chunk async for chunk in _walk.walk(mirror, first.loaded)] == []
+    assert [chunk async for chunk in _walk.walk(mirror, first.loaded, _commits.read)] == []
 
 
 async def test_commits_that_git_lists_again_since_clocks_were_wrong_are_left_out(
@@ -280,11 +280,11 @@ async def test_commits_that_git_lists_again_since_clocks_were_wrong_are_left_out
 async def test_a_chunk_ends_early_when_its_commits_are_large(
     upstream: Upstream, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_walk, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(_commits, "CHUNK_BYTES", 1)
     main = upstream.chain(3)
     mirror = await open_mirror(upstream, cache)
 
-    chunks = [chunk async for chunk in _walk.walk(mirror, Loaded())]
+    chunks = [chunk async for chunk in _walk.walk(mirror, Loaded(), _commits.read)]
 
     assert [(chunk.done, chunk.total, chunk.loaded.heads) for chunk in chunks] == [
         (1, 3, (main[0],)),
@@ -323,25 +323,6 @@ async def test_names_of_64_digits_load_like_any_other(tmp_path: Path, cache: Pat
 
     assert (first.shas, first.rows[0]["files"]) == ([sha], 1)
     assert second == Walked([], first.loaded)
-
-
-async def test_first_and_last_commit_are_the_oldest_root_and_the_newest_tip(
-    upstream: Upstream, cache: Path
-) -> None:
-    main = upstream.chain(3)
-    old = upstream.commit(b"an older root\n", seconds=31_536_000)
-    upstream.point("refs/heads/old", old)
-    mirror = await open_mirror(upstream, cache)
-
-    facts = await _facts.find(mirror)
-    row = _facts.row(repository_at(upstream.path), mirror, facts)
-
-    assert (row["first_commit"], row["last_commit"]) == (old, main[2])
-    assert (row["default_branch"], row["head"]) == ("main", main[2])
-    assert str(row["first_commit_at"]) == "1971-01-01 00:00:00+00:00"
-    assert _facts.are_of(facts, mirror)
-    upstream.chain(1, on=main[2])
-    assert not _facts.are_of(facts, await open_mirror(upstream, cache))
 
 
 async def test_a_mirror_that_lost_a_commit_says_that_it_is_damaged(

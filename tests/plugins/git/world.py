@@ -8,14 +8,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shlex
 import subprocess
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plugins.data_sources.git import _access, _address, _frontier, _git, _mirror, _walk
+from plugins.data_sources.git import (
+    _access,
+    _address,
+    _commits,
+    _frontier,
+    _git,
+    _mirror,
+    _walk,
+)
 
 MONDAY = 1_767_571_200
 """2026-01-05T00:00:00Z in seconds since 1970."""
@@ -34,6 +43,9 @@ ENVIRONMENT = {
     "GIT_COMMITTER_EMAIL": "carl@example.org",
     "GIT_COMMITTER_DATE": f"{MONDAY} +0100",
 }
+
+Content = str | tuple[str, str]
+"""The text of a file; or its mode and its text, of a submodule its commit."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,34 @@ class Upstream:
             lines.append(f"100644 blob {blob}\t{name}\n")
         return self.git("mktree", stdin="".join(lines).encode())
 
+    def grow(
+        self,
+        files: Mapping[str, Content] | Mapping[bytes, Content],
+        *,
+        parents: Iterable[str] = (),
+        branch: str = "main",
+    ) -> str:
+        """Make a commit, and let a branch lead to it.
+
+        ``files`` is the whole tree.
+        """
+        stream = [b"commit refs/heads/%s" % branch.encode()]
+        stream.append(b"committer Carl <carl@example.org> %d +0000\ndata 1\nm" % MONDAY)
+        for word, parent in zip(["from", *["merge"] * 99], parents, strict=False):
+            stream.append(f"{word} {parent}".encode())
+        stream.append(b"deleteall")
+        for path, content in files.items():
+            mode, text = content if isinstance(content, tuple) else ("100644", content)
+            raw = path if isinstance(path, bytes) else path.encode()
+            name = b'"' + b"".join(b"\\%03o" % byte for byte in raw) + b'"'
+            if mode == "160000":
+                stream.append(b"M 160000 %s %s" % (text.encode(), name))
+            else:
+                stream.append(b"M %s inline %s" % (mode.encode(), name))
+                stream.append(b"data %d\n%s" % (len(text.encode()), text.encode()))
+        self.git("fast-import", "--quiet", "--force", stdin=b"\n".join(stream) + b"\n")
+        return self.git("rev-parse", f"refs/heads/{branch}")
+
     def chain(self, count: int, *, on: str | None = None, name: str = "main") -> list[str]:
         """``count`` commits, each the child of the one before; the branch ``name`` leads there."""
         made: list[str] = []
@@ -114,6 +154,11 @@ def an_upstream(folder: Path, *, object_format: str = "sha1") -> Upstream:
     upstream = Upstream(folder)
     upstream.git(*arguments, f"--object-format={object_format}", str(folder))
     return upstream
+
+
+def config(*repositories: Path) -> dict[str, dict[str, str]]:
+    """A tenant's git configuration for these paths."""
+    return {"git": {"GIT_REPOSITORIES": shlex.join(str(path) for path in repositories)}}
 
 
 def repository_at(path: Path) -> _address.Repository:
@@ -157,11 +202,12 @@ async def walk(
     loaded: _frontier.Loaded | None = None,
     *,
     chunks_max: int | None = None,
+    read: _walk.Read = _commits.read,
 ) -> Walked:
     """Walk a mirror, by default from nothing; after ``chunks_max`` chunks the walker dies."""
     loaded = loaded or _frontier.Loaded(shallow=mirror.shallow)
     rows: list[dict[str, object]] = []
-    async with aclosing(_walk.walk(mirror, loaded)) as chunks:
+    async with aclosing(_walk.walk(mirror, loaded, read)) as chunks:
         seen = 0
         while seen != chunks_max:
             chunk = await anext(chunks, None)
@@ -171,6 +217,35 @@ async def walk(
             rows += chunk.rows
             loaded = chunk.loaded
     return Walked(rows, loaded)
+
+
+def hanging_git(repository: _address.Repository, cache: Path) -> _git.Git:
+    """A git whose upstream lists its refs and then hangs, saying so in the pipe ``cache/pipe``."""
+    git = git_for(repository, cache)
+    programs = cache / "programs"
+    programs.mkdir()
+    os.mkfifo(cache / "pipe")
+    hanging = programs / "git-upload-pack"
+    hanging.write_text(
+        "#!/bin/sh\n"
+        f"mkdir '{cache}/listed' && exec git upload-pack \"$@\"\n"
+        f"echo $$ >'{cache}/pipe'; exec sleep 600\n"
+    )
+    hanging.chmod(0o755)
+    return replace(git, environment={**git.environment, "GIT_EXEC_PATH": str(programs)})
+
+
+async def first_line(pipe: Path) -> bytes:
+    """What another process writes into a named pipe, within 20 s."""
+    reader = asyncio.StreamReader()
+    with os.fdopen(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as file:
+        loop = asyncio.get_running_loop()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, file)
+        try:
+            return await asyncio.wait_for(reader.readline(), 20)
+        finally:
+            transport.close()
 
 
 async def is_group_gone(group: int) -> bool:
