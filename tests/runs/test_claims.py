@@ -196,3 +196,15 @@ async def test_what_the_database_holds_for_us_and_we_do_not_is_a_stray(
     assert await claims.give_back_strays(held, lambda: {listed.run_no}) == set()
     assert await claims.give_back_strays(held, set) == {listed.run_no}
     assert (await status_of(database_url, listed.run_no))["status"] == "PENDING"
+
+
+async def test_a_run_of_a_paused_tenant_is_not_claimed_even_from_an_earlier_turn(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    await query(database_url, "INSERT INTO tenant (id, paused_at) VALUES ('acme', now())")
+
+    assert isinstance(await claims.claim(listed), Refusal)
+
+    await query(database_url, "UPDATE tenant SET paused_at = NULL")
+    assert isinstance(await claims.claim(listed), Claim)

@@ -35,10 +35,10 @@ class Reached:
     embedded: EmbeddedServer | None = None
 
 
-def command_settings() -> Settings:
-    """The settings of a command that answers and ends: quiet, unless a level was asked for."""
+def command_settings(*, log_level: str = "warning") -> Settings:
+    """The settings of a command that answers and ends: ``log_level``, unless one was asked for."""
     asked = PREFIX + "LOG_LEVEL" in os.environ
-    return load_settings() if asked else load_settings(None, log_level="warning")
+    return load_settings() if asked else load_settings(None, log_level=log_level)
 
 
 def ask_database(ask: Work[T]) -> T:

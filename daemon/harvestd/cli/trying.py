@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-import os
 import re
 import sys
 import tempfile
@@ -43,7 +42,6 @@ from harvestd.observing.logs import configure
 from harvestd.planning.window import backwards, window_end
 from harvestd.service.status import Status
 from harvestd.service.trying import Asked, Tried, try_script
-from harvestd.settings import PREFIX
 from harvestd.tenants.config import Env
 from harvestd.terms import RunKey, ScriptName, Window
 
@@ -79,8 +77,7 @@ def try_plugin(name: str, tenant_id: str | None, options: Options, *, as_json: b
             why=f"it may be {ROWS_MAX[0]} to {ROWS_MAX[-1]:,} rows of each table",
             next_step=f"harvestd try {name} --tenant {tenant_id} --limit 10",
         )
-    chatty = {} if PREFIX + "LOG_LEVEL" in os.environ else {"log_level": "info"}
-    settings = command_settings(**chatty)
+    settings = command_settings(log_level="info")
     configure(settings)
     catalog = read_catalog(settings)
     script = chosen_script(catalog, name)

@@ -34,6 +34,9 @@ free AS (
       AND run.origin IS NOT NULL
       AND run.not_before <= now()
       AND EXISTS (SELECT FROM me)
+      -- a turn may have been read before the pause
+      AND NOT EXISTS (SELECT FROM public.tenant AS tenant
+                      WHERE tenant.id = run.tenant_id AND tenant.paused_at IS NOT NULL)
     ORDER BY run.run_no
     FOR NO KEY UPDATE OF run SKIP LOCKED
 ),
