@@ -248,3 +248,16 @@ async def test_the_applications_own_tenant_table_is_explained_when_it_wants_more
     assert done.code == 1
     assert "let the application make the tenant" in done.err
     assert "column plan" in done.err
+
+
+async def test_elsewhere_than_at_a_terminal_a_whole_source_is_removed_only_with_yes(
+    database_url: str,
+) -> None:
+    await a_tenant(database_url, "acme", {"git": {"A": "1", "B": "2"}})
+    refused = await harvestd("config", "unset", "acme", "git", url=database_url)
+    left = len(await query(database_url, VALUES))
+    done = await harvestd("config", "unset", "acme", "git", "--yes", url=database_url)
+
+    assert (refused.code, left) == (2, 2)
+    assert "--yes" in refused.err
+    assert (done.code, await query(database_url, VALUES)) == (0, [])

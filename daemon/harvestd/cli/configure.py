@@ -189,7 +189,7 @@ def unset_values(
         disables = key is None or present == [key]
         if disables and not dry_run:
             question = f"This removes {', '.join(present)} and disables {source} for {tenant_id}."
-            confirm(question, yes=yes, needed_elsewhere=False, what="config unset")
+            confirm(question, yes=yes, needed_elsewhere=key is None, what="config unset")
         would_go = present if key is None else [key]
         removed = would_go if dry_run else call(act)
     if as_json:

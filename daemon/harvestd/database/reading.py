@@ -1,7 +1,8 @@
 """A look at the data for people: one query with the rights of the reader role, never kept.
 
-The reader sees every tenant's rows of every data source, and none of harvestd's own tables,
-so no query shows a configuration value.
+The reader sees every tenant's rows of every data source, and none of harvestd's own tables.
+That keeps configuration values from being shown by accident; whoever may run this has the
+database's address, and could read them without it.
 """
 
 from __future__ import annotations
