@@ -327,7 +327,8 @@ CREATE TABLE harvestd.replica (
     version text NOT NULL,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    dead_at timestamp with time zone
+    dead_at timestamp with time zone,
+    plugin_problems text[] DEFAULT '{}'::text[] NOT NULL
 )
 WITH (fillfactor='50');
 

@@ -37,7 +37,7 @@ WELL: dict[str, Any] = {
     "data_directory": None,
     "database_bytes": 5 * 2**30,
 }
-REPLICA = ReplicaSeen("host", 7, __version__, NOW, silent_seconds=1.0, holds=0)
+REPLICA = ReplicaSeen("host", 7, __version__, NOW, silent_seconds=1.0, holds=0, plugin_problems=[])
 FACTS = Facts(WELL, None, replicas=[REPLICA])
 
 

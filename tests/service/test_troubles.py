@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harvestd.service import source_schemas
+from harvestd.service.status import Status
 from tests.builders import a_tenant, a_transaction, query
 from tests.cli.shell import harvestd
 from tests.daemons import EVENT_TABLE, SIMPLE, cycle, running_app, write_plugins
@@ -108,3 +109,25 @@ async def test_while_ends_cannot_be_recorded_the_replica_is_not_ready(
 
     assert "was not recorded" in refused["records"]
     assert mended == {}
+
+
+async def test_a_plugin_that_never_could_be_used_is_told_by_status(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    files = {"probe/main.py": "this is not python\n", "other/schema.sql": "CREATE TABL x ()"}
+    async with running_app(database_url, tmp_path, files | {"other/main.py": SIMPLE}) as app:
+        (replica,) = await Status(app.database).replicas()
+        text = (await harvestd("status", url=database_url)).out
+        write_plugins(tmp_path / "plugins", {"probe/main.py": SIMPLE})
+        write_plugins(
+            tmp_path / "plugins", {"other/schema.sql": EVENT_TABLE.format(source="other")}
+        )
+        await cycle(app)
+        (mended,) = await Status(app.database).replicas()
+
+    assert len(replica.plugin_problems) == 2
+    assert "cannot use" in text
+    assert "probe/main.py:1" in text
+    assert "schema.sql of other" in text
+    assert mended.plugin_problems == []

@@ -90,6 +90,10 @@ def _show(call: Call, tenant_id: str | None, *, as_json: bool) -> int:
     if tenants:
         print()
         print_tenants(tenants)
+    for replica in replicas:
+        for problem in replica.plugin_problems:
+            print()
+            print_told(f"{replica.host} pid {replica.pid} cannot use", explain.as_told(problem))
     if troubled := [one.id for one in tenants if one.failed or one.blocked]:
         print()
         print(f"why, and what to do: harvestd status {shlex.quote(troubled[0])}")

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
+from harvestd.observing.lines import escape
 from harvestd.planning.plan import RunRow, make_plan
 from harvestd.runs.claims import multirange
 from harvestd.terms import RunKey, ScriptName
@@ -22,6 +23,8 @@ PAGE = 5_000
 """Rows applied by one statement."""
 SCANNED = 1_000
 """Rows of the due list fetched at once: they are worked through without a pause."""
+PROBLEMS_MAX = 50
+PROBLEM_CHARS_MAX = 1_000
 FOREVER = datetime.max.replace(tzinfo=UTC)
 """Becomes PostgreSQL's infinity."""
 
@@ -140,6 +143,11 @@ class Enrolment:
                     self._unfinished.add(row["tenant_id"])
                 else:
                     yield row
+
+    async def note_problems(self, replica_id: UUID, problems: Sequence[str]) -> None:
+        """Let `harvestd status` tell which plugin files and schemas this replica cannot use."""
+        told = [escape(text[:PROBLEM_CHARS_MAX]) for text in problems[:PROBLEMS_MAX]]
+        await self._line.fetch("note_plugin_problems", replica_id, told)
 
     async def housekeep(self) -> None:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""

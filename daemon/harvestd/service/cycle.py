@@ -45,6 +45,8 @@ class Cycle:
     applied_version: str = ""
     """Of the catalog that the run rows were last compared with."""
     forced_at: datetime = NEVER
+    told: object = None
+    """The problems that `harvestd status` shows, and under which replica id."""
 
     async def run(self, in_hand: Callable[[], Collection[int]], *, forced: bool) -> datetime:
         """Run one cycle; the database's time of its beginning.
@@ -55,7 +57,7 @@ class Cycle:
         started = time.perf_counter()
         await self._refresh_catalog()
         self.unusable = await self.schemas.prepare(self.catalog.sources.values(), again=forced)
-        metrics.PLUGIN_PROBLEMS.set(len(self.catalog.problems) + len(self.unusable))
+        await self._tell_problems()
         await self._apply_difference()
         clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
@@ -102,6 +104,15 @@ class Cycle:
             sources=len(catalog.sources),
             problems=len(catalog.problems),
         )
+
+    async def _tell_problems(self) -> None:
+        problems = [str(problem) for problem in self.catalog.problems]
+        problems += [f"schema.sql of {name}: {why}" for name, why in self.unusable.items()]
+        metrics.PLUGIN_PROBLEMS.set(len(problems))
+        # Under each new id too.
+        if (told := (self.claims.replica_id, tuple(problems))) != self.told:
+            await self.enrolment.note_problems(self.claims.replica_id, problems)
+            self.told = told
 
     async def _apply_difference(self) -> None:
         now = time.monotonic()

@@ -51,6 +51,8 @@ class ReplicaSeen:
     started_at: datetime
     silent_seconds: float
     holds: int
+    plugin_problems: list[str]
+    """Plugin files and schemas that it cannot use."""
 
 
 @dataclass(frozen=True, slots=True)
