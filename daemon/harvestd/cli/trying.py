@@ -36,6 +36,7 @@ from harvestd.database.migrations import check_schema
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
 from harvestd.errors import HarvestdError
+from harvestd.execution.runner import cache_folder
 from harvestd.loading.schemas import schema_is_current
 from harvestd.loading.trial import TableTried
 from harvestd.observing.logs import configure
@@ -104,7 +105,7 @@ def try_plugin(name: str, tenant_id: str | None, options: Options, *, as_json: b
                     roles,
                     settings,
                     asked,
-                    cache_folder=Path(folder),
+                    cache_folder=cache_folder(Path(folder), key.tenant_id, key.source),
                     report_progress=_Progress().tell,
                 )
             return asked, tried
