@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from bench.replica import GRAPH, migrate, seed, seed_runs, write_plugins
 from bench.scratch import Server, fetch, postmaster_of, server_seconds

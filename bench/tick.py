@@ -9,7 +9,7 @@ from asyncio import to_thread
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from bench.replica import calls, migrate, seed, seed_runs, with_app, write_no_op_plugins
 from bench.scratch import Server, execute, in_child

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from harvestd.cli.configure import read_value

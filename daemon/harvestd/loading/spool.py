@@ -22,6 +22,7 @@ class Spool:
     """Batches in the order they came, in bounded memory."""
 
     def __init__(self) -> None:
+        # Closed by __exit__.
         self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES_MAX)  # noqa: SIM115
         self._batches = 0
 

@@ -38,7 +38,7 @@ class SourceSchemas:
         self._ask_cycle = ask_cycle
         self._places = asyncio.Semaphore(AT_ONCE)
         self._applied: set[tuple[str, str]] = set()
-        self._refused: dict[str, tuple[str, float, SchemaRefused | HarvestdError]] = {}
+        self._refused: dict[str, tuple[str, float, HarvestdError]] = {}
         self._applying: dict[str, asyncio.Task[None]] = {}
 
     async def prepare(self, sources: Iterable[Source], *, again: bool) -> dict[str, str]:
