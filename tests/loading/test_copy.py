@@ -6,7 +6,6 @@ import asyncio
 import resource
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,7 +135,7 @@ async def test_rows_that_another_window_would_append_again_are_refused_before_th
     rows = iter([{"id": 1, "n": 1}])
 
     with pytest.raises(WriteRefused) as refused:
-        await shop.db(replace(binding, **change)).copy(table, rows, binding.covers.end)
+        await shop.db(binding._replace(**change)).copy(table, rows, binding.covers.end)
 
     assert what in refused.value.what
     assert next_step in refused.value.next_step

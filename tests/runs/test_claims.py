@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -118,7 +117,7 @@ async def test_an_idle_success_writes_history_only_as_a_change_of_state(
     for outcome in outcomes:
         claim = await taken(claims, listed)
         await claims.record(claim, an_ending(outcome=outcome))
-        listed = replace(listed, fence=claim.fence)
+        listed = listed._replace(fence=claim.fence)
 
     history = await query(
         database_url, "SELECT fence, outcome FROM harvestd.run_history ORDER BY fence"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -67,7 +66,7 @@ async def test_an_ending_that_the_database_refuses_costs_no_other_its_record(
 ) -> None:
     claims = await a_claimer(database)
     taken = [await claims.claim(await a_run(database_url, f"acme/probe/s{i}")) for i in range(3)]
-    endings = [an_ending(), replace(an_ending(), error="\x00"), an_ending()]
+    endings = [an_ending(), an_ending()._replace(error="\x00"), an_ending()]
 
     recorded = await asyncio.gather(
         *(claims.record(c, e) for c, e in zip(taken, endings, strict=True) if isinstance(c, Claim)),

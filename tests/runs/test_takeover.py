@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -97,7 +96,7 @@ async def a_replica_that_pauses_before_its_record(database: Database, url: str) 
         await silence(url, paused.replica_id)
         assert (await other.reap()).freed == (listed.key,)
         claims = Claims(database, other.replica_id)
-        mine = await claims.claim(replace(listed, fence=claim.fence + 1))
+        mine = await claims.claim(listed._replace(fence=claim.fence + 1))
         assert isinstance(mine, Claim)
         go_on.set()
         recorded = await recording
@@ -281,7 +280,7 @@ async def test_deaths_count_only_while_nothing_is_recorded_or_covered_between(
         await a_death_of_its_holder(reaper, database, database_url)
         (row,) = await query(database_url, "SELECT fence, deaths FROM data_source_run")
         assert row["deaths"] == 1
-        claim = await claims.claim(replace(listed, fence=row["fence"]))
+        claim = await claims.claim(listed._replace(fence=row["fence"]))
         assert isinstance(claim, Claim)
         if ends == "recorded":
             await claims.record(claim, an_ending())

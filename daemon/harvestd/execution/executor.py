@@ -22,12 +22,14 @@ class Call:
     env: Env = field(repr=False)
     db: Db = field(repr=False)
     surroundings: Surroundings = field(repr=False)
+    seconds_max: float
+    """Its time limit."""
 
 
 class Executor(Protocol):
     """Makes calls.  Returns when run() did; raises what run() raised, as an Exception.
 
-    Raises: ScriptFailed, for what must not leave a script (SystemExit, KeyboardInterrupt ...).
+    Raises: ScriptTimedOut; ScriptFailed, for what must not leave a script (SystemExit ...).
     """
 
     name: str

@@ -100,6 +100,7 @@ class Feeder:
                     await self._start_turns(page)
                 await self._changed.wait()
         finally:
+            self.outdate(self._outdated)  # a cancelled attempt ends, and nothing follows it
             for task in self._turns.values():
                 task.cancel()
             await asyncio.gather(*self._turns.values(), return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from harvestd.errors import ScriptFailed
+from harvestd.errors import ScriptFailed, ScriptTimedOut
 from harvestd.execution.executor import Call
 from harvestd.execution.printed import capture_prints, tell_printed
 from harvestd.execution.strays import Started, ends_processes, started, watch_starts
@@ -38,25 +38,36 @@ class InlineExecutor:
                 next_step="let CancelledError pass in the script, and restart the daemon",
             )
         strays = Started()
+        loop = asyncio.get_running_loop()
         current = asyncio.current_task()
-        task = asyncio.create_task(_call(call, strays), name=current.get_name() if current else "")
-        ended = asyncio.get_running_loop().create_future()
+        # Not by the task factory: it is for what a script starts, and costs a run 3 µs.
+        task = asyncio.Task(
+            _call(call, strays), loop=loop, name=current.get_name() if current else None
+        )
+        ended_or_late = loop.create_future()
 
-        def wake(_: object) -> None:
-            if not ended.done():
-                ended.set_result(None)
+        def wake(_: object = None) -> None:
+            if not ended_or_late.done():
+                ended_or_late.set_result(None)
 
         task.add_done_callback(wake)
+        timer = loop.call_later(call.seconds_max, wake)
         try:
-            await ended
+            await ended_or_late
         except asyncio.CancelledError:
-            # The time limit, the drain, or a lost lease; whatever run() makes of it.
+            # The drain, or a lost lease; whatever run() makes of it.
             await self._end(call, {task, *strays.tasks_left})
             raise
+        finally:
+            timer.cancel()
+        if not task.done():
+            await self._end(call, {task, *strays.tasks_left})
+            raise _too_long(call.seconds_max)
+        if strays.tasks_left:
+            # A library's may be about to end.
+            await asyncio.wait(strays.tasks_left, timeout=GRACE_SECONDS)
         left = strays.tasks_left
         if left:
-            await asyncio.wait(left, timeout=GRACE_SECONDS)  # a library's may be about to end
-            left = strays.tasks_left
             await self._end(call, left)
         if task.cancelled():
             raise _cancelled_itself()
@@ -121,6 +132,14 @@ async def _call(call: Call, strays: Started) -> None:
             why="what a script has to say it says through db, progress and exceptions",
             next_step="remove the return value",
         )
+
+
+def _too_long(seconds_max: float) -> ScriptTimedOut:
+    return ScriptTimedOut(
+        f"run() took longer than {seconds_max:g} s",
+        why="one call of run() is bounded, so that a hung upstream holds no slot for ever",
+        next_step="make the window narrower, or set `timeout` in the script",
+    )
 
 
 def _cancelled_itself() -> ScriptFailed:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from harvestd.observing import metrics
 
@@ -67,30 +66,32 @@ class Limits:
         # Of the runs whose holder died only one may be what killed it: side by side, the
         # innocent would die with it again and again.
         self._suspects = Slots(1)
+        metrics.RUNS_IN_PROGRESS.set_function(lambda: self._all.taken)
 
-    @asynccontextmanager
-    async def slot(self, source: str, *, suspect: bool) -> AsyncIterator[None]:
-        """The right to run one attempt of ``source`` until the block ends; waits for it."""
-        held: list[Slots] = []
-        try:
-            for slots in self._needed(source, suspect):
-                await slots.take()
-                held.append(slots)
-            metrics.RUNS_IN_PROGRESS.inc()
+    async def take(self, source: str, *, suspect: bool) -> tuple[Slots, ...]:
+        """The right to run one attempt of ``source``, to be given back; waits for it.
+
+        Cancelled, it has taken none.
+        """
+        needed = self._needed(source, suspect)
+        for at, slots in enumerate(needed):
             try:
-                yield
-            finally:
-                metrics.RUNS_IN_PROGRESS.dec()
-        finally:
-            for slots in reversed(held):
-                slots.give_back()
+                await slots.take()
+            except BaseException:
+                self.give_back(needed[:at])
+                raise
+        return needed
+
+    def give_back(self, taken: tuple[Slots, ...]) -> None:
+        """What `take` answered."""
+        for slots in reversed(taken):
+            slots.give_back()
 
     def wanted(self, source: str, *, suspect: bool) -> bool:
         """Whether somebody could use the slot of an attempt of ``source``."""
         return any(slots.wanted for slots in self._needed(source, suspect))
 
-    def _needed(self, source: str, suspect: bool) -> list[Slots]:
-        needed = [self._suspects] if suspect else []
-        if source in self._of:
-            needed.append(self._of[source])
-        return [*needed, self._all]
+    def _needed(self, source: str, suspect: bool) -> tuple[Slots, ...]:
+        needed = (self._suspects,) if suspect else ()
+        of_source = self._of.get(source)
+        return (*needed, self._all) if of_source is None else (*needed, of_source, self._all)

@@ -18,8 +18,6 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
-import structlog
-
 from harvestd.catalog.script import Script
 from harvestd.errors import (
     DatabaseError,
@@ -36,11 +34,11 @@ from harvestd.loading.seats import Binding, Seats
 from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
 from harvestd.observing.lines import escape
-from harvestd.observing.logs import get_logger, report_database_error
+from harvestd.observing.logs import current_fields, get_logger, report_database_error
 from harvestd.observing.redaction import Redactor, current_redactor
 from harvestd.observing.tracebacks import summary
 from harvestd.planning.state import after_attempt
-from harvestd.planning.window import DueWindow, next_window, window_end
+from harvestd.planning.window import DueWindow, due_windows, window_end
 from harvestd.plugin import Surroundings
 from harvestd.runs.claims import Claim, Claims, Ending, Listed, Refusal, matters
 from harvestd.tenants.config import Env
@@ -113,21 +111,16 @@ async def attempt_run(
     assert task is not None
     hand = parts.hands.take(claim, task)
     attempt = Attempt(claim, script, env, hand, others_wait)
-    began = attempt.began
     redacting = current_redactor.set(Redactor(env.secret_values(plain_keys)))
+    logging = current_fields.set({**claim.key._asdict(), "fence": claim.fence})
     try:
-        with structlog.contextvars.bound_contextvars(
-            tenant_id=claim.key.tenant_id,
-            source=claim.key.source,
-            script=claim.key.script,
-            fence=claim.fence,
-        ):
-            ending = await _work(parts, attempt)
-            hand.recording = True
-            await _record(parts, attempt, ending)
-            _report(attempt, ending, time.perf_counter() - began)
+        ending = await _work(parts, attempt)
+        hand.recording = True
+        await _record(parts, attempt, ending)
+        _report(attempt, ending, time.perf_counter() - attempt.began)
         return ending.outcome
     finally:
+        current_fields.reset(logging)
         current_redactor.reset(redacting)
         parts.hands.drop(hand)
 
@@ -195,11 +188,9 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
     False when the slice was over before, and others wait.
     """
     claim, script = attempt.claim, attempt.script
-    until = window_end(claim.started_at, script.visibility_lag)
-    ledger = claim.ledger
-    while due := next_window(
-        ledger,
-        until=until,
+    for due in due_windows(
+        claim.ledger,
+        until=window_end(claim.started_at, script.visibility_lag),
         width=script.width,
         lookback=script.lookback,
         catch_up=script.catch_up,
@@ -212,7 +203,6 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
         await _call(parts, attempt, due)
         attempt.windows += 1
         attempt.uncommitted = (due.covers,)
-        ledger = ledger.with_covered(due.covers)
     return True
 
 
@@ -246,21 +236,12 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
             allowed=parts.allowed,
             report_progress=attempt.hand.report_progress,
         ),
+        seconds_max=(script.timeout or parts.timeout).total_seconds(),
     )
-    limit = script.timeout or parts.timeout
     executor = parts.executors[script.isolation or "inline"]
     began = time.perf_counter()
     try:
-        async with asyncio.timeout(limit.total_seconds()) as deadline:
-            await executor.run(call)
-    except TimeoutError:
-        if not deadline.expired():
-            raise
-        raise ScriptTimedOut(
-            f"run() took longer than {limit.total_seconds():g} s",
-            why="one call of run() is bounded, so that a hung upstream holds no slot for ever",
-            next_step="make the window narrower, or set `timeout` in the script",
-        ) from None
+        await executor.run(call)
     finally:
         seconds = time.perf_counter() - began
         metrics.of_script(claim.key.source, claim.key.script).window_seconds.observe(seconds)

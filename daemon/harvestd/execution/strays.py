@@ -22,23 +22,36 @@ NOBODYS = ("asyncio", "ThreadPoolExecutor-")
 class Started:
     """The tasks and threads that one call of run() started, and what it printed."""
 
+    __slots__ = ("_tasks", "_threads", "printed")
+
     def __init__(self) -> None:
-        self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
-        self.threads: WeakSet[threading.Thread] = WeakSet()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._threads: WeakSet[threading.Thread] | None = None  # most runs start none
         self.printed = ""
         """What it printed since the last end of a line."""
 
+    def note_task(self, task: asyncio.Task[Any]) -> None:
+        """It was started just now."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def note_thread(self, thread: threading.Thread) -> None:
+        """It was started just now."""
+        if self._threads is None:
+            self._threads = WeakSet()
+        self._threads.add(thread)
+
     @property
     def tasks_left(self) -> set[asyncio.Task[Any]]:
-        """Those that have not ended."""
-        return {task for task in self.tasks if not task.done()}
+        """The tasks that have not ended."""
+        return {task for task in self._tasks if not task.done()}
 
     @property
     def threads_left(self) -> list[threading.Thread]:
-        """Those that have not ended."""
+        """The threads that have not ended."""
         return [
             thread
-            for thread in self.threads
+            for thread in self._threads or ()
             if thread.is_alive() and not thread.name.startswith(NOBODYS)
         ]
 
@@ -70,7 +83,7 @@ def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> as
     parent = asyncio.current_task(loop)
     name = parent.get_name() if parent is not None else None  # for whoever asks what blocks
     task = asyncio.Task(_Contained(coro), loop=loop, name=name, **options)
-    of_script.tasks.add(task)
+    of_script.note_task(task)
     return task
 
 
@@ -112,4 +125,4 @@ def _start(thread: threading.Thread) -> None:
     _thread_start(thread)
     of_script = started.get()
     if of_script is not None:
-        of_script.threads.add(thread)
+        of_script.note_thread(thread)

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from graphlib import TopologicalSorter
 from types import MappingProxyType
+from typing import NamedTuple
 
 from harvestd.catalog.graph import Graph
 from harvestd.catalog.snapshot import Catalog
@@ -25,8 +26,7 @@ from harvestd.terms import Outcome, ScriptName
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(NamedTuple):
     """What a run row says, as far as readiness depends on it."""
 
     listed: Listed
@@ -137,13 +137,16 @@ class _Going:
     turn: TenantTurn
     tenants_wait: Callable[[], bool]
     graph: Graph
-    sorter: TopologicalSorter[ScriptName]
+    workers: asyncio.TaskGroup
     listed: dict[ScriptName, Listed]
     """With the fence that each run has now: an attempt that yielded raised it."""
+    undecided: list[ScriptName]
+    """What has to wait for the end of what it needs; that stands before it."""
+    waiting: deque[ScriptName] = field(default_factory=deque)
+    """Ready, and to be attempted as soon as the tenant's limit allows."""
+    working: int = 0
     done: dict[ScriptName, bool] = field(default_factory=dict)
     blocked: list[tuple[Listed, str, datetime | None]] = field(default_factory=list)
-    waiting: list[ScriptName] = field(default_factory=list)
-    attempts: dict[asyncio.Task[Outcome | None], ScriptName] = field(default_factory=dict)
     postponed: dict[ScriptName, Postponed] = field(default_factory=dict)
 
     def others_wait(self, name: ScriptName) -> bool:
@@ -168,27 +171,16 @@ async def take_turn(
     and all that was not begun when the turn was outdated.
     """
     graph = catalog.graph_for(frozenset(turn.tenant.envs))
-    nodes = set(graph.order)
-    sorter = TopologicalSorter({name: graph.needs.get(name, frozenset()) & nodes for name in nodes})
     listed = {name: run.listed for name, run in turn.runs.items()}
-    going = _Going(parts, limits, catalog, turn, tenants_wait, graph, sorter, listed)
-    for name, why in {**graph.blocked, **turn.unusable}.items():
-        if name in turn.due or name in turn.unusable:
-            going.blocked.append((listed[name], why, None))
-    sorter.prepare()
-    try:
-        while sorter.is_active():
-            _settle(going)
-            if not turn.outdated.is_set():
-                _start(going)
-            elif not going.attempts:
-                break
-            if going.attempts:
-                await _wait_for_one(going)
-    finally:
-        for task in going.attempts:
-            task.cancel()
-        await asyncio.gather(*going.attempts, return_exceptions=True)
+    async with asyncio.TaskGroup() as workers:
+        going = _Going(
+            parts, limits, catalog, turn, tenants_wait, graph, workers, listed, list(graph.order)
+        )
+        for name, why in {**graph.blocked, **turn.unusable}.items():
+            if name in turn.due or name in turn.unusable:
+                going.blocked.append((listed[name], why, None))
+        _settle(going)
+        _start_workers(going)
     if going.blocked and not (parts.draining.is_set() or turn.outdated.is_set()):
         await _say_blocked(parts, going.blocked)
     left = [name for name in turn.due if name not in going.done]
@@ -197,50 +189,67 @@ async def take_turn(
 
 
 def _settle(going: _Going) -> None:
-    """Deal with every script that is to be looked at, until only attempts are left."""
-    while found := going.sorter.get_ready():
-        for name in found:
-            match readiness(name, going.graph, going.turn, going.done, going.postponed):
-                case Ready():
-                    going.waiting.append(name)
-                    continue
-                case Settled(done=done):
-                    going.done[name] = done
-                case Postponed() as later:
-                    going.done[name] = False
-                    going.postponed[name] = later
-                case Blocked(by=by, due_at=due_at):
-                    going.done[name] = False
-                    going.blocked.append((going.listed[name], by, due_at))
-            going.sorter.done(name)
-
-
-def _start(going: _Going) -> None:
-    # At least one: with none the loop of `take_turn` would never wait for anything.
-    runs_max = max(1, going.turn.tenant.runs_max or going.parts.tenant_runs_max)
-    while going.waiting and len(going.attempts) < runs_max:
-        name = going.waiting.pop(0)
-        task = asyncio.create_task(
-            _attempt(going, going.listed[name]), name=f"{going.turn.tenant.tenant_id}/{name}"
-        )
-        going.attempts[task] = name
-
-
-async def _wait_for_one(going: _Going) -> None:
-    ended, _ = await asyncio.wait(going.attempts, return_when=asyncio.FIRST_COMPLETED)
-    for task in ended:
-        name = going.attempts.pop(task)
-        outcome = task.result()
-        if outcome is None and going.turn.outdated.is_set():
-            continue  # perhaps it was not begun: left for whoever reads anew
-        if outcome is Outcome.YIELDED:
-            going.listed[name] = replace(going.listed[name], fence=going.listed[name].fence + 1)
-            if not going.tenants_wait():
+    """Decide about every script whose needs have all been dealt with."""
+    done, graph = going.done, going.graph
+    undecided = []
+    for name in going.undecided:
+        if any(need not in done and need not in graph.blocked for need in graph.needs[name]):
+            undecided.append(name)
+            continue
+        match readiness(name, graph, going.turn, done, going.postponed):
+            case Ready():
                 going.waiting.append(name)
-                continue
-            going.postponed[name] = Postponed(again=True)
-        going.done[name] = outcome is Outcome.COMPLETED
-        going.sorter.done(name)
+            case Settled(done=as_done):
+                done[name] = as_done
+            case Postponed() as later:
+                done[name] = False
+                going.postponed[name] = later
+            case Blocked(by=by, due_at=due_at):
+                done[name] = False
+                going.blocked.append((going.listed[name], by, due_at))
+    going.undecided = undecided
+
+
+def _start_workers(going: _Going) -> None:
+    """One for each script that waits, as far as the tenant's limit goes."""
+    # At least one: with none the turn would end, and come again, without end.
+    runs_max = max(1, going.turn.tenant.runs_max or going.parts.tenant_runs_max)
+    while going.working < runs_max and (name := _next(going)) is not None:
+        going.working += 1
+        going.workers.create_task(_work(going, name))
+
+
+async def _work(going: _Going, first: ScriptName) -> None:
+    """Attempt one script after the other, as long as there is one that nobody works on."""
+    name: ScriptName | None = first
+    task = asyncio.current_task()
+    assert task is not None
+    while name is not None:
+        task.set_name(f"{going.turn.tenant.tenant_id}/{name}")
+        outcome = await _attempt(going, going.listed[name])
+        _note_end(going, name, outcome)
+        name = _next(going)
+        _start_workers(going)
+    going.working -= 1
+
+
+def _next(going: _Going) -> ScriptName | None:
+    return going.waiting.popleft() if going.waiting and not going.turn.outdated.is_set() else None
+
+
+def _note_end(going: _Going, name: ScriptName, outcome: Outcome | None) -> None:
+    """Go on with what needs it; an attempt that only yielded goes on itself."""
+    if outcome is None and going.turn.outdated.is_set():
+        return  # perhaps it was not begun: left for whoever reads anew
+    if outcome is Outcome.YIELDED:
+        listed = going.listed[name]
+        going.listed[name] = listed._replace(fence=listed.fence + 1)
+        if not going.tenants_wait():
+            going.waiting.append(name)
+            return
+        going.postponed[name] = Postponed(again=True)
+    going.done[name] = outcome is Outcome.COMPLETED
+    _settle(going)
 
 
 async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
@@ -249,18 +258,18 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
     script = going.catalog.script(name)
     source = going.catalog.sources[name.source]
     assert script is not None
+    slots = await going.limits.take(name.source, suspect=going.turn.runs[name].suspect)
     try:
-        async with going.limits.slot(name.source, suspect=going.turn.runs[name].suspect):
-            if going.parts.draining.is_set() or going.turn.outdated.is_set():
-                return None
-            outcome = await attempt_run(
-                going.parts,
-                listed,
-                script,
-                going.turn.tenant.envs[name.source],
-                plain_keys=source.plain_keys,
-                others_wait=lambda: going.others_wait(name),
-            )
+        if going.parts.draining.is_set() or going.turn.outdated.is_set():
+            return None
+        outcome = await attempt_run(
+            going.parts,
+            listed,
+            script,
+            going.turn.tenant.envs[name.source],
+            plain_keys=source.plain_keys,
+            others_wait=lambda: going.others_wait(name),
+        )
     except DatabaseError as error:
         report_database_error(error, "a run was not claimed")
         return None
@@ -268,6 +277,8 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
         # One run's trouble must not end the tenant's other attempts.
         log.error("turn_failed", reason=type(error).__name__, exc_info=error)
         return None
+    finally:
+        going.limits.give_back(slots)
     return outcome if isinstance(outcome, Outcome) else None
 
 

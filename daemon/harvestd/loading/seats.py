@@ -12,9 +12,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -39,8 +38,7 @@ UNLINK_LARGE_OBJECTS = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """For which run, and which of its windows, a seat works."""
 
     key: RunKey

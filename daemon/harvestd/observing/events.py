@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# Bound once (structlog.contextvars.bound_contextvars) by the service and the runner.
+# Set once, by the runner (logs.current_fields) and the service.
 CONTEXT_FIELDS = ("replica_id", "tenant_id", "source", "script", "fence")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from harvestd.terms import Outcome, Status
 
@@ -63,8 +64,7 @@ MOVES = (
 _STATUS_AFTER = {move.event: move.after for move in MOVES if isinstance(move.event, Outcome)}
 
 
-@dataclass(frozen=True, slots=True)
-class NextState:
+class NextState(NamedTuple):
     """What to record of an ended attempt.
 
     The run is due ``delay`` after the moment of recording (by the database's

@@ -6,9 +6,11 @@ in silence, every older day of a long stop.  Here the days are walked instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import NamedTuple
 
 from harvestd.terms import Window
 
@@ -47,17 +49,6 @@ class Ledger:
         """Where the live gap begins: at the watermark, or at the origin."""
         return max(self.origin, self.watermark or self.origin)
 
-    def with_covered(self, window: Window) -> Ledger:
-        """Add what an attempt covered.  The origin stays where it is."""
-        start, end = window.start, window.end
-        apart = []
-        for piece in self.covered:
-            if piece.end < start or end < piece.start:
-                apart.append(piece)
-            else:
-                start, end = min(start, piece.start), max(end, piece.end)
-        return replace(self, covered=tuple(sorted([*apart, Window(start, end)])))
-
     def gaps(self, until: datetime) -> tuple[Window, ...]:
         """Source time between the origin and ``until`` that is not covered, oldest first."""
         found = []
@@ -73,8 +64,7 @@ class Ledger:
         return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class DueWindow:
+class DueWindow(NamedTuple):
     """One call of run() that is due.
 
     ``handed`` is what the script gets, widened backwards by its lookback;
@@ -88,15 +78,15 @@ class DueWindow:
     live: bool
 
 
-def next_window(
+def due_windows(
     ledger: Ledger,
     *,
     until: datetime,
     width: timedelta,
     lookback: timedelta = NO_TIME,
     catch_up: bool = True,
-) -> DueWindow | None:
-    """What to read next, or None when nothing is due before ``until``.
+) -> Iterator[DueWindow]:
+    """What to read before ``until``, window by window, each once the one before it succeeded.
 
     First the live gap, oldest window first, so that fresh data is not held up by
     a backfill; then the other gaps, oldest first.  A script that does not catch
@@ -108,19 +98,36 @@ def next_window(
         raise ValueError(f"width must be positive, lookback not negative: {width}, {lookback}")
     gaps = ledger.gaps(until)
     if not gaps:
-        return None
+        return
     # A watermark past ``until`` (a clock stepped back, a date set by hand within the
     # visibility lag) leaves no live gap, whatever the gaps below it.
     live = ledger.live_start < until
     if not catch_up:
-        return _snapshot(ledger, until, width, lookback, live)
-    gap = gaps[-1] if live else gaps[0]
-    end = _first_end(gap, width)
-    return DueWindow(
-        handed=Window(backwards(gap.start, lookback), end),
-        covers=Window(gap.start, end),
-        live=live,
-    )
+        yield _snapshot(ledger, until, width, lookback, live)
+    elif live:
+        yield from _windows_in(gaps[-1], width, lookback, live=True)
+        gaps = gaps[:-1]
+    if catch_up:
+        for gap in gaps:
+            yield from _windows_in(gap, width, lookback, live=False)
+
+
+def _windows_in(
+    gap: Window, width: timedelta, lookback: timedelta, *, live: bool
+) -> Iterator[DueWindow]:
+    rest: Window | None = gap
+    while rest is not None:
+        covers, rest = _cut(rest, width)
+        handed = Window(backwards(covers.start, lookback), covers.end) if lookback else covers
+        yield DueWindow(handed, covers, live)
+
+
+def _cut(gap: Window, width: timedelta) -> tuple[Window, Window | None]:
+    """The first window of a gap, and what is left.  No width is too large for a datetime."""
+    if gap.width <= width:
+        return gap, None
+    end = gap.start + width
+    return Window(gap.start, end), Window(end, gap.end)
 
 
 def _snapshot(
@@ -151,11 +158,6 @@ def whole_milliseconds(moment: datetime) -> datetime:
     it back must not look like somebody who set it by hand.
     """
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def _first_end(gap: Window, width: timedelta) -> datetime:
-    """Where the first window of a gap ends.  No width is too large for a datetime."""
-    return gap.end if gap.width <= width else gap.start + width
 
 
 def backwards(moment: datetime, span: timedelta) -> datetime:

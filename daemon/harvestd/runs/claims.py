@@ -7,10 +7,9 @@ Every statement that writes for a run compares its fence, or raises it, or is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from harvestd.database.pool import Database
@@ -22,8 +21,7 @@ from harvestd.runs.coalescing import Coalescer
 from harvestd.terms import Outcome, RunKey, Window
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A run as the due list or the tenant's page showed it: claimable while its fence is this."""
 
     key: RunKey
@@ -31,8 +29,7 @@ class Listed:
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The value that proves who holds a run: its key and fence, and what it had at that moment."""
 
     key: RunKey
@@ -52,8 +49,7 @@ class Refusal(Enum):
     GONE = "no longer due"
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """The end of an attempt, as it goes into the run row and the history."""
 
     outcome: Outcome

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import structlog
-
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
-from harvestd.errors import HarvestdError, ScriptTimedOut
+from harvestd.errors import HarvestdError
 from harvestd.execution.executor import Call
 from harvestd.execution.inline import InlineExecutor
 from harvestd.loading.trial import Seen, foreign_tables, trial
+from harvestd.observing.logs import current_fields
 from harvestd.observing.redaction import Redactor, current_redactor
 from harvestd.observing.tracebacks import describe, summary
 from harvestd.plugin import Surroundings
@@ -71,8 +69,9 @@ async def try_script(
                 env=asked.env,
                 db=going.db,
                 surroundings=Surroundings(cache_folder, frozenset(allowed), report_progress),
+                seconds_max=limit.total_seconds(),
             )
-            failure = await _call(call, limit)
+            failure = await _call(call)
             await going.end()
             seen = await going.see(rows_max=asked.rows_max)
             failure = failure or _afterthought(seen, asked.key.source)
@@ -83,24 +82,15 @@ async def try_script(
         current_redactor.reset(redacting)
 
 
-async def _call(call: Call, limit: timedelta) -> Exception | None:
+async def _call(call: Call) -> Exception | None:
     """What run() raised, if it did."""
+    logging = current_fields.set(call.key._asdict())
     try:
-        with structlog.contextvars.bound_contextvars(
-            tenant_id=call.key.tenant_id, source=call.key.source, script=call.key.script
-        ):
-            async with asyncio.timeout(limit.total_seconds()) as deadline:
-                await InlineExecutor().run(call)
-    except TimeoutError as error:
-        if not deadline.expired():
-            return error
-        return ScriptTimedOut(
-            f"run() took longer than {limit.total_seconds():g} s",
-            why="one call of run() is bounded, so that a hung upstream holds no slot for ever",
-            next_step="try a narrower --from and --to, or set `timeout` in the script",
-        )
+        await InlineExecutor().run(call)
     except Exception as error:
         return error
+    finally:
+        current_fields.reset(logging)
     return None
 
 

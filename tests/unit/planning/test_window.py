@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,11 @@ from harvestd.planning.window import (
     EARLIEST,
     DueWindow,
     Ledger,
-    next_window,
+    due_windows,
     window_end,
 )
 from harvestd.terms import Window
-from tests.unit.planning.walking import windows_due, without
+from tests.unit.planning.walking import with_covered, without
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -33,11 +34,16 @@ def ledger(*covered: tuple[float, float]) -> Ledger:
     return Ledger(MONDAY, tuple(days(*piece) for piece in covered))
 
 
+def next_window(ledger: Ledger, **asked: Any) -> DueWindow | None:
+    """The first window due, or None."""
+    return next(due_windows(ledger, **asked), None)
+
+
 # What is due
 
 
 def test_three_days_down_leaves_three_windows_and_no_gap() -> None:
-    due = list(windows_due(ledger((0, 1)), until=MONDAY + 4 * DAY, width=DAY))
+    due = list(due_windows(ledger((0, 1)), until=MONDAY + 4 * DAY, width=DAY))
 
     assert [window.covers for window in due] == [days(1, 2), days(2, 3), days(3, 4)]
     assert all(a.handed.end == b.handed.start for a, b in pairwise(due))
@@ -53,7 +59,7 @@ def test_a_run_that_never_ran_begins_at_its_origin() -> None:
 def test_the_newest_window_is_cut_at_until_and_after_it_nothing_is_due() -> None:
     until = MONDAY + 1.5 * DAY
 
-    due = list(windows_due(ledger(), until=until, width=DAY))
+    due = list(due_windows(ledger(), until=until, width=DAY))
 
     assert [window.covers for window in due] == [days(0, 1), days(1, 1.5)]
     assert next_window(ledger((0, 1.5)), until=until, width=DAY) is None
@@ -62,7 +68,7 @@ def test_the_newest_window_is_cut_at_until_and_after_it_nothing_is_due() -> None
 def test_the_live_gap_comes_before_older_gaps_and_those_oldest_first() -> None:
     backfilled = ledger((1, 2), (3, 6))
 
-    due = list(windows_due(backfilled, until=MONDAY + 8 * DAY, width=DAY))
+    due = list(due_windows(backfilled, until=MONDAY + 8 * DAY, width=DAY))
 
     assert [window.covers for window in due] == [
         days(6, 7),
@@ -75,7 +81,7 @@ def test_the_live_gap_comes_before_older_gaps_and_those_oldest_first() -> None:
 
 def test_lookback_widens_what_is_handed_out_and_never_the_ledger() -> None:
     due = list(
-        windows_due(ledger((0, 1)), until=MONDAY + 3 * DAY, width=DAY, lookback=2 * HOUR),
+        due_windows(ledger((0, 1)), until=MONDAY + 3 * DAY, width=DAY, lookback=2 * HOUR),
     )
 
     assert [window.covers for window in due] == [days(1, 2), days(2, 3)]
@@ -105,7 +111,7 @@ def test_a_width_and_a_lookback_of_any_size_fit_a_datetime(catch_up: bool) -> No
 def test_a_watermark_ahead_of_the_clock_leaves_only_older_gaps() -> None:
     ahead = ledger((0, 1), (2, 5))
 
-    due = list(windows_due(ahead, until=MONDAY + 4 * DAY, width=DAY))
+    due = list(due_windows(ahead, until=MONDAY + 4 * DAY, width=DAY))
 
     assert due == [DueWindow(days(1, 2), days(1, 2), live=False)]
     assert next_window(ledger((0, 5)), until=MONDAY + 4 * DAY, width=DAY) is None
@@ -114,7 +120,7 @@ def test_a_watermark_ahead_of_the_clock_leaves_only_older_gaps() -> None:
 def test_nothing_beyond_until_is_due_even_where_the_ledger_has_a_gap_there() -> None:
     odd = ledger((0, 1), (3, 4), (6, 7))
 
-    due = list(windows_due(odd, until=MONDAY + 2 * DAY, width=DAY))
+    due = list(due_windows(odd, until=MONDAY + 2 * DAY, width=DAY))
 
     assert due == [DueWindow(days(1, 2), days(1, 2), live=False)]
 
@@ -178,7 +184,7 @@ def test_a_snapshot_is_handed_one_window_that_covers_everything(
 ) -> None:
     until = MONDAY + 10 * DAY
 
-    due = list(windows_due(ledger(*covered), until=until, width=DAY, catch_up=False))
+    due = list(due_windows(ledger(*covered), until=until, width=DAY, catch_up=False))
 
     assert due == [DueWindow(handed=days(*handed), covers=days(0, 10), live=live)]
 
@@ -224,7 +230,7 @@ def test_a_snapshot_with_lookback_is_handed_more_and_covers_the_same() -> None:
 def test_adding_to_the_ledger_joins_what_touches(
     added: tuple[float, float], covered: list[tuple[float, float]]
 ) -> None:
-    assert ledger((2, 4), (6, 8)).with_covered(days(*added)) == ledger(*covered)
+    assert with_covered(ledger((2, 4), (6, 8)), days(*added)) == ledger(*covered)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvestd.planning.window import DueWindow, Ledger
+from harvestd.planning.window import DueWindow, Ledger, due_windows
 from harvestd.terms import Window
-from tests.unit.planning.walking import windows_due, without
+from tests.unit.planning.walking import with_covered, without
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 STEP = timedelta(minutes=1, microseconds=7)
@@ -72,7 +72,7 @@ def ledgers(draw: st.DrawFn) -> Ledger:
     """A ledger after any history of attempts and backfills."""
     ledger = Ledger(at(draw(st.integers(-5, 5))))
     for window, covered in draw(st.lists(st.tuples(spans, st.booleans()), max_size=6)):
-        ledger = ledger.with_covered(window) if covered else without(ledger, window)
+        ledger = with_covered(ledger, window) if covered else without(ledger, window)
     return ledger
 
 
@@ -128,7 +128,7 @@ def gap_between(case: Case, a: Window, b: Window) -> bool:
 
 def planned(case: Case) -> list[DueWindow]:
     return list(
-        windows_due(case.ledger, until=case.until, width=case.width, lookback=case.lookback)
+        due_windows(case.ledger, until=case.until, width=case.width, lookback=case.lookback)
     )
 
 
@@ -146,10 +146,20 @@ def test_windows_cover_exactly_what_is_missing_in_order(case: Case) -> None:
 def test_when_every_window_succeeded_no_gap_is_left(case: Case) -> None:
     ledger = case.ledger
     for due in planned(case):
-        ledger = ledger.with_covered(due.covers)
+        ledger = with_covered(ledger, due.covers)
 
     assert ledger.gaps(case.until) == ()
     assert planned(replace(case, ledger=ledger)) == []
+
+
+@EXAMPLES
+@given(cases)
+def test_an_attempt_that_stops_after_any_window_goes_on_with_the_next_one(case: Case) -> None:
+    ledger, due = case.ledger, planned(case)
+    for number, window in enumerate(due, 1):
+        ledger = with_covered(ledger, window.covers)
+        rest = [left.covers for left in planned(replace(case, ledger=ledger))]
+        assert rest == [left.covers for left in due[number:]]
 
 
 @EXAMPLES
@@ -157,7 +167,7 @@ def test_when_every_window_succeeded_no_gap_is_left(case: Case) -> None:
 def test_a_backfilled_range_is_covered_again_and_nothing_else_is(case: Case, taken: Window) -> None:
     complete = case.ledger
     for due in planned(case):
-        complete = complete.with_covered(due.covers)
+        complete = with_covered(complete, due.covers)
     backfilled = replace(case, ledger=without(complete, taken))
 
     due_again = steps_in(*(due.covers for due in planned(backfilled)))
@@ -178,7 +188,7 @@ def test_the_ledger_holds_what_was_added_and_not_taken_in_normal_form(
     origin = START
     for window, covered in changes:
         if covered:
-            ledger, expected = ledger.with_covered(window), expected | steps_in(window)
+            ledger, expected = with_covered(ledger, window), expected | steps_in(window)
         else:
             ledger, expected = without(ledger, window), expected - steps_in(window)
             origin = min(origin, window.start)
@@ -193,7 +203,7 @@ def test_the_ledger_holds_what_was_added_and_not_taken_in_normal_form(
 @given(cases)
 def test_a_snapshot_is_one_window_up_to_until_and_then_none(case: Case) -> None:
     due = list(
-        windows_due(
+        due_windows(
             case.ledger,
             until=case.until,
             width=case.width,
@@ -209,7 +219,7 @@ def test_a_snapshot_is_one_window_up_to_until_and_then_none(case: Case) -> None:
     assert only.covers == Window(case.ledger.origin, case.until)
     assert only.handed.end == case.until
     assert only.handed.width <= case.width + case.lookback
-    assert case.ledger.with_covered(only.covers).gaps(case.until) == ()
+    assert with_covered(case.ledger, only.covers).gaps(case.until) == ()
 
 
 # The check can fail: wrong planners, each of which it must reject
@@ -224,8 +234,7 @@ def clamped(case: Case) -> Iterator[DueWindow]:
 
 
 def moved(due: DueWindow, *, start: int = 0, end: int = 0) -> DueWindow:
-    return replace(
-        due,
+    return due._replace(
         covers=Window(due.covers.start + start * STEP, due.covers.end + end * STEP),
         handed=Window(due.handed.start + start * STEP, due.handed.end + end * STEP),
     )
@@ -250,10 +259,10 @@ WRONG: dict[str, Callable[[Case], list[DueWindow]]] = {
     "windows narrower than need be": lambda case: planned(replace(case, width=STEP)),
     "lookback forgotten": lambda case: planned(replace(case, lookback=timedelta(0))),
     "lookback in the ledger": lambda case: [
-        replace(due, covers=due.handed) for due in planned(case)
+        due._replace(covers=due.handed) for due in planned(case)
     ],
     "the first window twice": lambda case: planned(case)[:1] + planned(case),
-    "a backfill taken for live": lambda case: [replace(due, live=True) for due in planned(case)],
+    "a backfill taken for live": lambda case: [due._replace(live=True) for due in planned(case)],
 }
 
 # Down for ten steps, with two older gaps, the first of them wider than a window.

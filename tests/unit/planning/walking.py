@@ -1,28 +1,23 @@
-"""All windows of an attempt that goes on to the end, and what a backfill makes of a ledger."""
+"""What covering a window and a backfill make of a ledger, as the SQL of both does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from dataclasses import replace
 
-from harvestd.planning.window import NO_TIME, DueWindow, Ledger, next_window
+from harvestd.planning.window import Ledger
 from harvestd.terms import Window
 
 
-def windows_due(
-    ledger: Ledger,
-    *,
-    until: datetime,
-    width: timedelta,
-    lookback: timedelta = NO_TIME,
-    catch_up: bool = True,
-) -> Iterator[DueWindow]:
-    """Every window due before ``until``, in the order an attempt would take them."""
-    while due := next_window(
-        ledger, until=until, width=width, lookback=lookback, catch_up=catch_up
-    ):
-        yield due
-        ledger = ledger.with_covered(due.covers)
+def with_covered(ledger: Ledger, window: Window) -> Ledger:
+    """Add what an attempt covered.  The origin stays where it is."""
+    start, end = window.start, window.end
+    apart = []
+    for piece in ledger.covered:
+        if piece.end < start or end < piece.start:
+            apart.append(piece)
+        else:
+            start, end = min(start, piece.start), max(end, piece.end)
+    return replace(ledger, covered=tuple(sorted([*apart, Window(start, end)])))
 
 
 def without(ledger: Ledger, window: Window) -> Ledger:
