@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 import shutil
@@ -42,6 +43,8 @@ TROUBLE_SECONDS_MAX = 60.0
 """How long a forced cycle waits for a database that went away."""
 TROUBLES_TOLD_MAX = 20
 ANY_PORT = "127.0.0.1:0"
+COLLECT_EVERY = 10_000
+"""Objects made, net of those that are gone, between two looks for garbage in circles."""
 NO_CYCLE_YET = "no cycle has ended yet"  # what App says until then
 PASSWORD_FILE = "postgresql.secrets"  # noqa: S105 - a file name
 
@@ -74,6 +77,7 @@ async def _run_on(settings: Settings, at: Reached) -> None:
     if at.embedded is not None:
         await free_what_was_killed(settings, at)
     app = App(settings, at.url, take_supervisor(os.environ))
+    spare_collector()
     with _signals(app):
         await app.run(on_ready=lambda ready: _announce(ready, at.embedded))
 
@@ -147,6 +151,7 @@ async def beside_app(app: App, work: Callable[[], Awaitable[T]]) -> T | None:
 
     Raises: what ended the daemon, or ``work``.
     """
+    spare_collector()
     ready = asyncio.Event()
 
     async def after_start() -> T:
@@ -263,6 +268,17 @@ def name_troubles(report: Sequence[RunReported]) -> int:
     if troubled:
         note(f"harvestd: {count(len(troubled), 'run')} did not get through")
     return len(troubled)
+
+
+def spare_collector() -> None:
+    """Let Python's garbage collector look at fewer objects, and less often.
+
+    At its usual thresholds it took a third of the time of a run.  What is there at the start (all
+    modules, which stay) is not looked at again; what runs leave behind hardly has circles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY, 10, 10)
 
 
 @contextmanager
