@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harvestd.errors import RunError, Waits
 from harvestd.observing.logs import get_logger
@@ -21,11 +20,11 @@ from harvestd.observing.logs import get_logger
 __all__ = ["Unauthorised", "Wait", "allowed", "cache_folder", "log", "progress"]
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What a script may know of the process around it; set by the executor."""
 
-    cache_folder: Path
+    cache_folder: Callable[[], Path]
+    """Which folder is the run's own; most scripts never ask."""
     allowed: frozenset[str]
     report_progress: Callable[[int, int | None], None]
 
@@ -64,7 +63,7 @@ def progress(done: int, total: int | None = None) -> None:
 
 def cache_folder() -> Path:
     """A folder of this tenant's and data source's own, kept between runs; it may be emptied."""
-    folder = _here().cache_folder
+    folder = _here().cache_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
 from harvestd.catalog.script import Script
@@ -34,7 +34,7 @@ from harvestd.loading.seats import Binding, Seats
 from harvestd.loading.shapes import Shapes
 from harvestd.observing import metrics
 from harvestd.observing.lines import escape
-from harvestd.observing.logs import current_fields, get_logger, report_database_error
+from harvestd.observing.logs import current_fields, get_logger, report_database_error, shows
 from harvestd.observing.redaction import Redactor, current_redactor
 from harvestd.observing.tracebacks import summary
 from harvestd.planning.state import after_attempt
@@ -80,6 +80,7 @@ class Attempt:
     claim: Claim
     script: Script
     env: Env
+    surroundings: Surroundings
     hand: Hand
     others_wait: Callable[[], bool]
     began: float = field(default_factory=time.perf_counter)
@@ -95,7 +96,7 @@ async def attempt_run(
     script: Script,
     env: Env,
     *,
-    plain_keys: frozenset[str],
+    redactor: Redactor,
     others_wait: Callable[[], bool],
 ) -> Outcome | Refusal:
     """Claim a listed run, work on it until it is covered or cannot go on, and record the end.
@@ -110,8 +111,13 @@ async def attempt_run(
     task = asyncio.current_task()
     assert task is not None
     hand = parts.hands.take(claim, task)
-    attempt = Attempt(claim, script, env, hand, others_wait)
-    redacting = current_redactor.set(Redactor(env.secret_values(plain_keys)))
+    surroundings = Surroundings(
+        partial(cache_folder, parts.cache_root, claim.key.tenant_id, claim.key.source),
+        parts.allowed,
+        hand.report_progress,
+    )
+    attempt = Attempt(claim, script, env, surroundings, hand, others_wait)
+    redacting = current_redactor.set(redactor)
     logging = current_fields.set({**claim.key._asdict(), "fence": claim.fence})
     try:
         ending = await _work(parts, attempt)
@@ -231,11 +237,7 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
         window=due.handed,
         env=attempt.env,
         db=db,
-        surroundings=Surroundings(
-            cache_folder=cache_folder(parts.cache_root, claim.key.tenant_id, claim.key.source),
-            allowed=parts.allowed,
-            report_progress=attempt.hand.report_progress,
-        ),
+        surroundings=attempt.surroundings,
         seconds_max=(script.timeout or parts.timeout).total_seconds(),
     )
     executor = parts.executors[script.isolation or "inline"]
@@ -272,10 +274,13 @@ def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
     of_script = metrics.of_script(key.source, key.script)
     of_script.runs[ending.outcome].inc()
     of_script.seconds.observe(seconds)
-    of_script.rows.inc(attempt.rows)
+    if attempt.rows:
+        of_script.rows.inc(attempt.rows)
     of_script.windows.inc(attempt.windows)
     failed = ending.outcome in {Outcome.FAILED, Outcome.TIMED_OUT}
     kept = matters(attempt.claim, ending)
+    if not (failed or kept or shows("debug")):
+        return
     write = log.warning if failed else log.info if kept else log.debug
     write(
         "run_finished",
@@ -287,7 +292,6 @@ def _report(attempt: Attempt, ending: Ending, seconds: float) -> None:
     )
 
 
-@lru_cache(maxsize=4_096)
 def cache_folder(root: Path, tenant_id: str, source: str) -> Path:
     """Where a tenant's data source may keep files; named by a hash, since ids are any text."""
     name = hashlib.sha256(f"{len(tenant_id)}:{tenant_id}/{source}".encode()).hexdigest()[:32]

@@ -19,6 +19,7 @@ from harvestd.errors import DatabaseError
 from harvestd.execution.limits import Limits
 from harvestd.execution.runner import Parts, attempt_run
 from harvestd.observing.logs import get_logger, report_database_error
+from harvestd.observing.redaction import Redactor
 from harvestd.runs.claims import Listed
 from harvestd.tenants.config import Tenant
 from harvestd.terms import Outcome, ScriptName
@@ -148,6 +149,7 @@ class _Going:
     done: dict[ScriptName, bool] = field(default_factory=dict)
     blocked: list[tuple[Listed, str, datetime | None]] = field(default_factory=list)
     postponed: dict[ScriptName, Postponed] = field(default_factory=dict)
+    redactors: dict[str, Redactor] = field(default_factory=dict)
 
     def others_wait(self, name: ScriptName) -> bool:
         """Whether somebody could use the place of an attempt of ``name``."""
@@ -256,7 +258,6 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
     """One attempt in a slot: how it ended, or None where there was none."""
     name = listed.key.name
     script = going.catalog.script(name)
-    source = going.catalog.sources[name.source]
     assert script is not None
     slots = await going.limits.take(name.source, suspect=going.turn.runs[name].suspect)
     try:
@@ -267,7 +268,7 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
             listed,
             script,
             going.turn.tenant.envs[name.source],
-            plain_keys=source.plain_keys,
+            redactor=_redactor(going, name.source),
             others_wait=lambda: going.others_wait(name),
         )
     except DatabaseError as error:
@@ -280,6 +281,17 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
     finally:
         going.limits.give_back(slots)
     return outcome if isinstance(outcome, Outcome) else None
+
+
+def _redactor(going: _Going, source: str) -> Redactor:
+    """One for all scripts of a data source: they share its configuration."""
+    redactor = going.redactors.get(source)
+    if redactor is None:
+        secrets = going.turn.tenant.envs[source].secret_values(
+            going.catalog.sources[source].plain_keys
+        )
+        redactor = going.redactors[source] = Redactor(secrets)
+    return redactor
 
 
 async def _say_blocked(parts: Parts, blocked: list[tuple[Listed, str, datetime | None]]) -> None:

@@ -68,7 +68,9 @@ async def try_script(
                 window=asked.window,
                 env=asked.env,
                 db=going.db,
-                surroundings=Surroundings(cache_folder, frozenset(allowed), report_progress),
+                surroundings=Surroundings(
+                    lambda: cache_folder, frozenset(allowed), report_progress
+                ),
                 seconds_max=limit.total_seconds(),
             )
             failure = await _call(call)
