@@ -14,8 +14,8 @@ from harvestd.database import step
 from harvestd.database.pool import Database
 from harvestd.errors import HarvestdError, LeaseLost, RunError, WindowRefused, WriteRefused
 from harvestd.loading.facade import rows_written_by
+from harvestd.loading.rows import BATCH_ROWS_MAX
 from harvestd.loading.spool import MEMORY_BYTES_MAX
-from harvestd.loading.writes import BATCH_ROWS_MAX
 from tests.builders import query
 from tests.loading.dbs import DAY, Shop, a_shop
 

@@ -20,16 +20,17 @@ import asyncpg
 from harvestd.database.step import step
 from harvestd.errors import WriteRefused
 from harvestd.loading.fenced import Fenced, RawConnection
+from harvestd.loading.rows import batches
 from harvestd.loading.seats import Binding
 from harvestd.loading.shapes import Shapes
 from harvestd.loading.spool import Spool
 from harvestd.loading.sweep import Keys, Swept, keep_keys, make_sweep, run_sweep
 from harvestd.loading.writes import (
     TENANT_ID,
+    Group,
     TableShape,
     append_statement,
     arrays_for,
-    batches,
     checked_name,
 )
 
@@ -61,32 +62,52 @@ class Db:
     async def upsert(self, table: str, rows: Rows, key: Sequence[str]) -> Written:
         """Insert ``rows`` (dicts), or change those whose ``key`` is there already.
 
-        Streamed in bounded batches, each one transaction, so any number of rows fits; the
-        database connection is not held while ``rows`` is waited for.  Rows that are as they
-        were are not written again; of two rows with one key in a batch the last wins; a
-        column that a dict lacks is left alone.
+        Streamed in bounded batches, each one transaction, so any number of rows fits; while one
+        is written the next is read.  The database connection is not held while ``rows`` is waited
+        for.  Rows that are as they were are not written again; of two rows with one key in a
+        batch the last wins; a column that a dict lacks is left alone.
 
         Raises: WriteRefused (names the column, never the value), LeaseLost, Unreachable.
         """
         shape = await self._shapes.of(self._fenced.source, checked_name(table, "table"))
         written = Written()
-        async with aclosing(batches(rows)) as stream:
-            async for batch in stream:
-                for columns, arrays in arrays_for(shape, key, batch):
-                    statement = self._shapes.upsert(shape, columns, key)
-                    await step("write")
-                    async with self._fenced.seat() as seat:
-                        row = await seat.connection.fetchrow(
-                            statement, self._fenced.tenant_id, *arrays
-                        )
-                    assert row is not None
-                    changed = row["inserted"] + row["updated"]
-                    written.inserted += row["inserted"]
-                    written.updated += row["updated"]
-                    written.unchanged += len(arrays[0]) - changed
-                    # At once: what was committed counts even if a later batch fails.
-                    self._rows_written += changed
+        sending: asyncio.Task[None] | None = None
+        try:
+            async with aclosing(batches(rows)) as stream:
+                async for batch in stream:
+                    groups = arrays_for(shape, key, batch)
+                    if sending is not None:
+                        await sending
+                    # While the server takes this batch the next one is read and checked.
+                    sending = asyncio.create_task(self._upsert(shape, key, groups, written))
+                    await asyncio.sleep(0)
+            if sending is not None:
+                await sending
+        except BaseException as error:
+            # What was sent is not taken back because ``rows`` fails after it; unless we are to end.
+            if sending is not None:
+                if isinstance(error, asyncio.CancelledError):
+                    sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            raise
         return written
+
+    async def _upsert(
+        self, shape: TableShape, key: Sequence[str], groups: Sequence[Group], written: Written
+    ) -> None:
+        """Send one batch, and count it."""
+        for columns, arrays in groups:
+            statement = self._shapes.upsert(shape, columns, key)
+            await step("write")
+            async with self._fenced.seat() as seat:
+                row = await seat.connection.fetchrow(statement, self._fenced.tenant_id, *arrays)
+            assert row is not None
+            changed = row["inserted"] + row["updated"]
+            written.inserted += row["inserted"]
+            written.updated += row["updated"]
+            written.unchanged += len(arrays[0]) - changed
+            # At once: what was committed counts even if a later batch fails.
+            self._rows_written += changed
 
     async def copy(self, table: str, rows: Rows, until: datetime) -> int:
         """Append ``rows`` (dicts) to a table without a key, and cover source time up to ``until``.

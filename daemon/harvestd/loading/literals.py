@@ -6,12 +6,25 @@ Arrays go as text because unnest would flatten those of two dimensions (research
 from __future__ import annotations
 
 import json
+import marshal
 import re
 from collections.abc import Iterable
 from datetime import date
+from math import isfinite
+
+import orjson
 
 from harvestd.errors import WriteRefused
-from harvestd.loading.columns import Column, Convert, checked_size, refused, utf8_size, wrong_type
+from harvestd.loading.columns import (
+    VALUE_BYTES_MAX,
+    Column,
+    Convert,
+    checked_size,
+    refused,
+    utf8_size,
+    wrong_type,
+)
+from harvestd.loading.rows import AS_JSON
 
 JSON_DEPTH_MAX = 500
 """Python reads back no more than about a thousand levels, PostgreSQL a few thousand."""
@@ -48,6 +61,8 @@ def document(column: Column) -> Convert:
     """Anything JSON has: dict with str keys, list, tuple, str, int, float, bool, None inside."""
 
     def convert(value: object) -> object:
+        if (quickly := _quickly(value)) is not None and len(quickly) <= VALUE_BYTES_MAX:
+            return quickly
         encoded, problem = _encoded(value)
         if encoded is None:
             raise refused(column, problem, "write dates, decimals and the like as text")
@@ -62,6 +77,36 @@ def document(column: Column) -> Convert:
         return encoded
 
     return convert
+
+
+def _quickly(value: object) -> str | None:
+    """``value`` as JSON by the encoder that takes a tenth of the time, where there is no doubt.
+
+    None: look closer.  orjson refuses what we do, but writes NaN as null, and takes UUIDs and
+    enums; marshal takes nothing but Python's plain types.
+    """
+    try:
+        marshal.dumps(value)  # type: ignore[arg-type]  # that is the question
+        encoded = orjson.dumps(value, option=AS_JSON)
+    except (TypeError, ValueError):
+        return None
+    if b"\\u0000" in encoded or (b"null" in encoded and _holds_nan(value)):
+        return None
+    return encoded.decode()
+
+
+def _holds_nan(value: object) -> bool:
+    """Whether a document that can be encoded holds NaN or an infinity."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, list | tuple):
+            waiting += part
+        elif isinstance(part, float) and not isfinite(part):
+            return True
+    return False
 
 
 def _encoded(value: object) -> tuple[str | None, str]:

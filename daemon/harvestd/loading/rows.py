@@ -1,11 +1,21 @@
-"""A row as an author gives it: copied, and its size estimated."""
+"""Rows as an author gives them: copied, their size estimated, and put into bounded batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import cast
+from uuid import UUID
+
+import orjson
 
 from harvestd.errors import WriteRefused
+
+BATCH_ROWS_MAX = 1_000
+"""Beyond that many rows COPY is faster than arrays (research: perf 5)."""
+
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""A longer row is a batch of its own."""
 
 ROW_BYTES_MAX = 32 * 1024 * 1024
 """A row is in memory several times while it is sent."""
@@ -16,7 +26,15 @@ PART_BYTES = 16
 
 # Tuples: isinstance takes twice as long with a union of types.
 CONTAINERS = (dict, list, tuple)
-BYTES = (bytes, bytearray, memoryview)
+TEXTS = (str, bytes, bytearray, memoryview)
+SCALARS = frozenset((int, float, bool, type(None), datetime, date, UUID))
+
+AS_JSON = (
+    orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+"""What JSON does not have is refused, not converted by guess."""
 
 Row = Mapping[str, object]
 
@@ -49,12 +67,13 @@ def size_of(row: Row) -> int:
     """About how many bytes ``row`` is as text.  Raises: WriteRefused, above ROW_BYTES_MAX."""
     size = 0
     for value in row.values():
-        if isinstance(value, str):
-            size += len(value)
-        elif isinstance(value, CONTAINERS):
-            size += _inside(value)
+        kind = type(value)
+        if kind is str:
+            size += len(value)  # type: ignore[arg-type]
+        elif kind in SCALARS:
+            size += SCALAR_BYTES
         else:
-            size += _length(value) if isinstance(value, BYTES) else SCALAR_BYTES
+            size += _size_inside(value) if isinstance(value, CONTAINERS) else _length(value)
     if size > ROW_BYTES_MAX:
         raise WriteRefused(
             f"a row has more than {ROW_BYTES_MAX:,} bytes",
@@ -64,14 +83,18 @@ def size_of(row: Row) -> int:
     return size
 
 
-def _length(value: bytes | bytearray | memoryview) -> int:
+def _length(value: object) -> int:
     try:
-        return len(value)
+        return len(value) if isinstance(value, TEXTS) else SCALAR_BYTES
     except (ValueError, TypeError):  # a memoryview that was released, or has no dimension
         return SCALAR_BYTES
 
 
-def _inside(value: object) -> int:
+def _size_inside(value: object) -> int:
+    try:
+        return len(orjson.dumps(value, option=AS_JSON))  # a tenth of the time of a walk
+    except TypeError:
+        pass  # what JSON does not have, or a list that holds itself
     size = 0
     waiting: list[object] = [value]
     # The bound also ends the walk of a list that holds itself.
@@ -88,3 +111,52 @@ def _inside(value: object) -> int:
         else:
             size += SCALAR_BYTES
     return size
+
+
+async def batches(
+    rows: Iterable[object] | AsyncIterable[object], *, columns: Sequence[str] = ()
+) -> AsyncGenerator[list[Row], None]:
+    """``rows`` in lists of at most BATCH_ROWS_MAX rows and about BATCH_BYTES_MAX bytes.
+
+    A row is a mapping, a named tuple, or a tuple of the values of ``columns``.  Rows are copied,
+    so a producer may use one dict again and again.  Raises: WriteRefused.
+    """
+    filling = _Filling(tuple(columns))
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            if full := filling.add(row):
+                yield full
+    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+        for row in rows:
+            if full := filling.add(row):
+                yield full
+    else:
+        raise WriteRefused(
+            f"rows are given as {type(rows).__name__[:60]}",
+            why="they are an iterable of rows, or an asynchronous one",
+            next_step="put a single row into a list",
+        )
+    if filling.batch:
+        yield filling.batch
+
+
+class _Filling:
+    """The batch that is being filled."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self._columns = columns
+        self._size = 0
+        self.batch: list[Row] = []
+
+    def add(self, given: object) -> list[Row] | None:
+        """Take a row; returns the batch before it once that is full."""
+        row = copied(given, self._columns)
+        size = size_of(row)
+        full = None
+        if len(self.batch) == BATCH_ROWS_MAX or (
+            self.batch and self._size + size > BATCH_BYTES_MAX
+        ):
+            full, self.batch, self._size = self.batch, [], 0
+        self.batch.append(row)
+        self._size += size
+        return full

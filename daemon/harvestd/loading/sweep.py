@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.errors import WriteRefused
+from harvestd.loading.rows import batches
 from harvestd.loading.spool import Spool
 from harvestd.loading.values import converter, parameter_type, selected
 from harvestd.loading.writes import (
@@ -24,7 +25,6 @@ from harvestd.loading.writes import (
     TENANT_ID,
     TableShape,
     arrays_for,
-    batches,
     checked_name,
     listed,
     quoted,

@@ -6,23 +6,18 @@ Nothing here talks to the database.  The facade asks for ``batches`` of the auth
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import NamedTuple
 
 from harvestd.errors import WriteRefused
+from harvestd.loading.bulk import plainly_fine
 from harvestd.loading.columns import Column, Convert
-from harvestd.loading.rows import Row, copied, size_of
+from harvestd.loading.rows import Row
 from harvestd.loading.values import converter, parameter_type, selected
 from harvestd.terms import NAME
-
-BATCH_ROWS_MAX = 1_000
-"""Beyond that many rows COPY is faster than arrays (research: perf 5)."""
-
-BATCH_BYTES_MAX = 4 * 1024 * 1024
-"""A longer row is a batch of its own."""
 
 TENANT_ID = "tenant_id"
 FRAMEWORK_COLUMNS = ("written_at", "deleted_at")
@@ -207,7 +202,7 @@ def _check_writable(shape: TableShape, name: str, full_key: Sequence[str]) -> No
         raise WriteRefused(f"column {name} of {shape} cannot be set", why=why, next_step=next_step)
 
 
-def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Iterable[Row]) -> list[Group]:
+def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Sequence[Row]) -> list[Group]:
     """``batch`` checked, converted, and without its duplicates.
 
     Rows are grouped by their columns: one that a row lacks is left alone, or gets its default.
@@ -222,10 +217,9 @@ def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Iterable[Row
         return _checked_columns(shape, names, full_key)
 
     try:
-        groups: dict[tuple[str, ...], list[Row]] = {}
-        kept = batch if key is None else _without_duplicates(shape, full_key, batch, in_order)
-        for row in kept:
-            groups.setdefault(in_order(tuple(row)), []).append(row)
+        groups = _grouped(batch, in_order)
+        if key is not None and not _plainly_different(shape, full_key, batch):
+            groups = _grouped(_without_duplicates(shape, full_key, batch), in_order)
         return [
             Group(columns, [_converted(shape.columns[name], rows) for name in columns])
             for columns, rows in groups.items()
@@ -238,16 +232,40 @@ def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Iterable[Row
         ) from None
 
 
+def _grouped(
+    rows: Iterable[Row], in_order: Callable[[tuple[str, ...]], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by their columns; checks that the key is there, and all may be written."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    names_before: tuple[str, ...] | None = None
+    group: list[Row] = []
+    for row in rows:
+        names = tuple(row)
+        if names != names_before:
+            group = groups.setdefault(in_order(names), [])
+            names_before = names
+        group.append(row)
+    return groups
+
+
+def _plainly_different(shape: TableShape, full_key: Sequence[str], batch: Sequence[Row]) -> bool:
+    """Whether each row has a key of its own, as far as that is seen without converting any."""
+    parts = []
+    for name in full_key:
+        if name != TENANT_ID:
+            values = [row[name] for row in batch]
+            if None in values or not plainly_fine(shape.columns[name])(values):
+                return False
+            parts.append(values)
+    return len(set(zip(*parts, strict=True))) == len(batch)
+
+
 def _without_duplicates(
-    shape: TableShape,
-    full_key: Sequence[str],
-    batch: Iterable[Row],
-    in_order: Callable[[tuple[str, ...]], object],
+    shape: TableShape, full_key: Sequence[str], batch: Iterable[Row]
 ) -> Iterable[Row]:
     own = [(name, _identity(shape.columns[name])) for name in full_key if name != TENANT_ID]
     kept: dict[tuple[object, ...], Row] = {}
     for row in batch:
-        in_order(tuple(row))  # checks that the key is there, and may be written
         parts = []
         for name, convert in own:
             if (value := row[name]) is None:
@@ -276,54 +294,9 @@ def _identity(column: Column) -> Convert:
 
 
 def _converted(column: Column, rows: Sequence[Row]) -> list[object]:
-    convert, name = converter(column), column.name
-    return [None if (value := row[name]) is None else convert(value) for row in rows]
-
-
-async def batches(
-    rows: Iterable[object] | AsyncIterable[object], *, columns: Sequence[str] = ()
-) -> AsyncGenerator[list[Row], None]:
-    """``rows`` in lists of at most BATCH_ROWS_MAX rows and about BATCH_BYTES_MAX bytes.
-
-    A row is a mapping, a named tuple, or a tuple of the values of ``columns``.  Rows are copied,
-    so a producer may use one dict again and again.  Raises: WriteRefused.
-    """
-    filling = _Filling(tuple(columns))
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            if full := filling.add(row):
-                yield full
-    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
-        for row in rows:
-            if full := filling.add(row):
-                yield full
-    else:
-        raise WriteRefused(
-            f"rows are given as {type(rows).__name__[:60]}",
-            why="they are an iterable of rows, or an asynchronous one",
-            next_step="put a single row into a list",
-        )
-    if filling.batch:
-        yield filling.batch
-
-
-class _Filling:
-    """The batch that is being filled."""
-
-    def __init__(self, columns: tuple[str, ...]) -> None:
-        self._columns = columns
-        self._size = 0
-        self.batch: list[Row] = []
-
-    def add(self, given: object) -> list[Row] | None:
-        """Take a row; returns the batch before it once that is full."""
-        row = copied(given, self._columns)
-        size = size_of(row)
-        full = None
-        if len(self.batch) == BATCH_ROWS_MAX or (
-            self.batch and self._size + size > BATCH_BYTES_MAX
-        ):
-            full, self.batch, self._size = self.batch, [], 0
-        self.batch.append(row)
-        self._size += size
-        return full
+    name = column.name
+    values = [row[name] for row in rows]
+    if plainly_fine(column)(values):
+        return values
+    convert = converter(column)
+    return [None if value is None else convert(value) for value in values]

@@ -14,13 +14,10 @@ from hypothesis import strategies as st
 
 from harvestd.errors import WriteRefused
 from harvestd.loading.columns import Column
-from harvestd.loading.rows import Row
+from harvestd.loading.rows import BATCH_BYTES_MAX, BATCH_ROWS_MAX, Row, batches
 from harvestd.loading.writes import (
-    BATCH_BYTES_MAX,
-    BATCH_ROWS_MAX,
     TableShape,
     arrays_for,
-    batches,
     checked_name,
     quoted,
     upsert_statement,
