@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harvestd.cli.names import LISTED_MAX, nearest
-from harvestd.cli.output import UsageError, cell, note, print_json, print_rows
+from harvestd.cli.output import UsageError, note, print_json, print_rows
 from harvestd.cli.reach import ask_database
 from harvestd.database.pool import Database, closing
 from harvestd.database.reading import Answer, read_as_reader, tables_to_read
@@ -60,7 +60,7 @@ def ask_query(query: str, *, as_json: bool) -> int:
         rows: list[Any] = [list(row) for row in answer.rows]
         print_json({"columns": answer.columns, "rows": rows, "cut": answer.cut})
     else:
-        print_rows(answer.columns, [[_datum(value) for value in row] for row in answer.rows])
+        print_rows(answer.columns, answer.rows)
     if answer.cut:
         note(f"only the first {ROWS_MAX:,} rows are shown")
     return 0
@@ -81,8 +81,3 @@ def next_step_after(error: DatabaseError, tables: Sequence[str]) -> str:
         return f"only what data sources have loaded can be read here: {there}"
     # The server's own hint, if it had one, knows the query.
     return error.next_step or NEXT_STEPS.get(code, "correct the query, or ask it with psql")
-
-
-def _datum(value: object) -> object:
-    """A value of a query as the table's cells know it; null is empty."""
-    return value if isinstance(value, (int, float)) or value is None else cell(value)

@@ -22,7 +22,6 @@ from harvestd.cli.moments import moment
 from harvestd.cli.names import refuse_unknown_tenant, unknown
 from harvestd.cli.output import (
     UsageError,
-    cell,
     count,
     minute,
     note,
@@ -268,7 +267,7 @@ def _print(tried: Tried, limit: int) -> None:
     for table in seen.tables:
         print(f"{table.schema}.{table.name}: {_counts(table)}")
         if table.rows:
-            print_rows(table.columns, [[_datum(value) for value in row] for row in table.rows])
+            print_rows(table.columns, table.rows)
         if limit and len(table.rows) == limit:
             note(f"only the first {count(limit, 'row')} shown; --limit N shows more")
         print()
@@ -284,10 +283,6 @@ def _print(tried: Tried, limit: int) -> None:
 def _counts(table: TableTried) -> str:
     parts = {"inserted": table.inserted, "changed": table.updated, "deleted": table.deleted}
     return ", ".join(f"{number:,} {word}" for word, number in parts.items() if number)
-
-
-def _datum(value: object) -> object:
-    return value if isinstance(value, (int, float)) or value is None else cell(value)
 
 
 def _shown(window: Window) -> str:
