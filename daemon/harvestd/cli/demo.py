@@ -100,8 +100,7 @@ def _make_folder(folder: Path) -> None:
 
 async def _collect(settings: Settings, at: Reached, repository: str) -> Collected | None:
     await make_ready(settings, at)
-    database = Database(at.url)
-    try:
+    async with Database(at.url) as database:
         await _make_tenants(Acts(database), repository)
         status = Status(database)
         app = App(settings, at.url)
@@ -115,8 +114,6 @@ async def _collect(settings: Settings, at: Reached, repository: str) -> Collecte
             return Collected(first, second, await _rows_written(status) - before)
 
         return await beside_app(app, both_cycles)
-    finally:
-        await database.close()
 
 
 async def _rows_written(status: Status) -> int:

@@ -50,11 +50,8 @@ def see_doctor(*, as_json: bool) -> int:
 
 def _ask(settings: Settings, catalog: Catalog) -> list[Finding]:
     async def ask(url: str) -> list[Finding]:
-        database = Database(url)
-        try:
+        async with Database(url) as database:
             facts = await Facts.read(database, settings, catalog)
-        finally:
-            await database.close()
         return list(check_database(facts, settings, own_clock()))
 
     with reached(settings, own=False, makes=False) as at:

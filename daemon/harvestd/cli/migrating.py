@@ -81,24 +81,23 @@ def _foresee(settings: Settings, *, as_json: bool) -> int:
 
 
 async def _look(settings: Settings, url: str) -> tuple[Migrated, tuple[str, ...]]:
-    database = Database(url)
     catalog = await asyncio.to_thread(reload, EMPTY, settings.plugin_dirs)
     foreseen = Migrated(dry_run=True)
-    try:
-        async with database.line("migrate").connection() as connection:
-            missing, adopted = await look(connection, load_migrations(), explicit=True)
-            foreseen.migrations += [migration.name for migration in missing]
-            overview = None if missing else await Status(database).overview()
-            for source in catalog.sources.values():
-                if source.schema_hash is not None and not (
-                    overview is not None
-                    and await schema_is_current(
-                        connection, Roles(overview.hex), source.name, source.schema_hash
-                    )
-                ):
-                    foreseen.schemas.append(source.name)
-    finally:
-        await database.close()
+    async with (
+        Database(url) as database,
+        database.line("migrate").connection() as connection,
+    ):
+        missing, adopted = await look(connection, load_migrations(), explicit=True)
+        foreseen.migrations += [migration.name for migration in missing]
+        overview = None if missing else await Status(database).overview()
+        for source in catalog.sources.values():
+            if source.schema_hash is not None and not (
+                overview is not None
+                and await schema_is_current(
+                    connection, Roles(overview.hex), source.name, source.schema_hash
+                )
+            ):
+                foreseen.schemas.append(source.name)
     return foreseen, adopted
 
 

@@ -81,12 +81,9 @@ def _quiet() -> Settings:
 
 
 async def _prepared(url: str, prepare: Work[None], work: Work[T]) -> T:
-    database = Database(url)
-    try:
+    async with Database(url) as database:
         await prepare(database)
         return await work(database)
-    finally:
-        await database.close()
 
 
 async def _see_schema(database: Database) -> None:

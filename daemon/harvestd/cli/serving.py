@@ -88,12 +88,9 @@ async def _run_once(settings: Settings, at: Reached, *, as_json: bool) -> int:
 
     async def work() -> tuple[list[RunReported], list[str]]:
         began = await forced_cycle(app)
-        database = Database(at.url)
-        try:
+        async with Database(at.url) as database:
             status = Status(database)
             return await status.once_report(began), await status.paused_tenants()
-        finally:
-            await database.close()
 
     done = await beside_app(app, work)
     if done is None:
@@ -120,28 +117,21 @@ async def make_ready(settings: Settings, at: Reached) -> None:
 
     Raises: Unreachable at once, where the daemon would wait for the database.
     """
-    database = Database(at.url)
-    try:
+    async with Database(at.url) as database:
         await prepare_database(database)
-    finally:
-        await database.close()
     if at.embedded is not None:
         await free_what_was_killed(settings, at)
 
 
 async def free_what_was_killed(settings: Settings, at: Reached) -> None:
     """Give back at once what the last owner of this embedded database held when it died."""
-    database = Database(at.url)
+    lease = timedelta(seconds=settings.lease_seconds)
+    tick = timedelta(seconds=settings.interval_seconds)
     try:
-        freed = await take_over_embedded(
-            database,
-            lease=timedelta(seconds=settings.lease_seconds),
-            tick=timedelta(seconds=settings.interval_seconds),
-        )
+        async with Database(at.url) as database:
+            freed = await take_over_embedded(database, lease=lease, tick=tick)
     except DatabaseError:
         return  # not migrated yet: nobody ever held anything; and the daemon says the rest
-    finally:
-        await database.close()
     if freed:
         log.warning("runs_taken_over", runs=freed)
 

@@ -32,7 +32,7 @@ from harvestd.cli.output import (
 from harvestd.cli.plugins import file_of, read_catalog
 from harvestd.cli.reach import command_settings, reached
 from harvestd.database.migrations import check_schema
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles
 from harvestd.errors import HarvestdError
 from harvestd.execution.runner import cache_folder
@@ -85,8 +85,7 @@ def try_plugin(name: str, tenant_id: str | None, options: Options, *, as_json: b
     given = {**_from_file(options.env_file), **_from_prompts(options.keys)}
 
     async def work(url: str) -> tuple[Asked, Tried]:
-        database = Database(url)
-        try:
+        async with Database(url) as database:
             roles, now = await _prepare(database, catalog.sources[key.source], key)
             stored = await Status(database).env_of(key.tenant_id, key.source)
             asked = Asked(
@@ -108,8 +107,6 @@ def try_plugin(name: str, tenant_id: str | None, options: Options, *, as_json: b
                     report_progress=_Progress().tell,
                 )
             return asked, tried
-        finally:
-            await database.close()
 
     with reached(settings, own=False, makes=False) as at, contextlib.redirect_stdout(sys.stderr):
         asked, tried = asyncio.run(work(at.url))
@@ -151,8 +148,7 @@ def chosen_script(catalog: Catalog, name: str) -> Script:
 async def _prepare(database: Database, source: Source, key: RunKey) -> tuple[Roles, datetime]:
     """Refuse what cannot be tried; the roles, and the database's clock."""
     status = Status(database)
-    connection = await database.connect("try")
-    try:
+    async with closing(await database.connect("try")) as connection:
         await check_schema(connection)
         overview = await status.overview()
         if overview is None:
@@ -170,8 +166,6 @@ async def _prepare(database: Database, source: Source, key: RunKey) -> tuple[Rol
                 why="a trial keeps nothing, so it makes no tables either",
                 next_step="harvestd migrate, which says where the file is refused",
             )
-    finally:
-        await connection.close(timeout=2)
     await refuse_unknown_tenant(status, key.tenant_id)
     runs = await status.runs_of(key.tenant_id)
     if any(

@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -107,7 +107,7 @@ LOOK_IT_UP = (
 
 
 class Database:
-    """Where the database is, and how to open connections to it.
+    """Where the database is, and how to open connections to it; as a block it closes its lines.
 
     ``statements`` may hold planted mutants (tests, torture).
     """
@@ -116,6 +116,12 @@ class Database:
         self._url = url
         self.statements = statements or load_statements()
         self._lines: list[Line] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def connect(
         self,
