@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -73,10 +72,7 @@ async def a_shop(database: Database, url: str, schema_sql: str) -> AsyncIterator
     connection = await asyncpg.connect(url)
     roles = await ensure_roles(connection)
     await connection.close()
-    digest = hashlib.sha256(schema_sql.encode()).hexdigest()
-    await apply_source_schema(
-        database, roles, source="shop", schema_sql=schema_sql, schema_hash=digest
-    )
+    await apply_source_schema(database, roles, source="shop", schema_sql=schema_sql)
     replica_id = (await a_replica(database)).replica_id
     seats = Seats(database, roles, replica_id, seats_max=2)
     try:

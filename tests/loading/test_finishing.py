@@ -35,9 +35,7 @@ async def test_an_unchanged_file_is_finished_anew_after_an_upgrade_and_no_row_is
     await connection.close()
 
     answers = [
-        await apply_source_schema(
-            database, roles, source="shop", schema_sql=SCHEMA, schema_hash=DIGEST
-        )
+        await apply_source_schema(database, roles, source="shop", schema_sql=SCHEMA)
         for _ in range(2)
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -77,13 +76,7 @@ class Wall:
     url: str
 
     async def apply(self, sql: str, source: str = "shop") -> bool:
-        return await apply_source_schema(
-            self.database,
-            self.roles,
-            source=source,
-            schema_sql=sql,
-            schema_hash=hashlib.sha256(sql.encode()).hexdigest(),
-        )
+        return await apply_source_schema(self.database, self.roles, source=source, schema_sql=sql)
 
     async def refusal(self, sql: str, source: str = "shop") -> SchemaRefused:
         with pytest.raises(SchemaRefused) as refused:

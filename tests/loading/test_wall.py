@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -34,10 +33,7 @@ class Wall:
 
     async def apply(self, sql: str) -> None:
         """Apply ``sql`` as the schema.sql of the data source shop."""
-        digest = hashlib.sha256(sql.encode()).hexdigest()
-        await apply_source_schema(
-            Database(self.url), self.roles, source="shop", schema_sql=sql, schema_hash=digest
-        )
+        await apply_source_schema(Database(self.url), self.roles, source="shop", schema_sql=sql)
 
     async def refusal(self, sql: str) -> SchemaRefused:
         """The error that ``sql`` ends in."""

@@ -131,3 +131,20 @@ async def test_a_plugin_that_never_could_be_used_is_told_by_status(
     assert "probe/main.py:1" in text
     assert "schema.sql of other" in text
     assert mended.plugin_problems == []
+
+
+async def test_a_schema_that_is_put_back_as_it_was_is_applied_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    def saying(word: str) -> dict[str, str]:
+        table = EVENT_TABLE.format(source="probe")
+        return {"probe/schema.sql": f"{table} COMMENT ON TABLE probe.event IS '{word}'"}
+
+    files = {"probe/main.py": SIMPLE, **saying("one")}
+    async with running_app(database_url, tmp_path, files) as app:
+        for word in ("two", "one"):
+            write_plugins(tmp_path / "plugins", saying(word))
+            await cycle(app)
+
+    rows = await query(database_url, "SELECT obj_description('probe.event'::regclass) AS said")
+    assert rows == [{"said": "one"}]

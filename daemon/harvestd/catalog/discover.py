@@ -49,7 +49,7 @@ class Problem:
 class Source:
     """One data source as it can run now; its scripts may come from several folders.
 
-    ``folder`` is the first of them.  ``schema_hash`` is the SHA-256 of schema.sql in hex;
+    ``folder`` is the first of them.  ``schema_sql`` is the text of its schema.sql, if it has one;
     ``plain_keys`` are the configuration keys whose values are no secrets.
     """
 
@@ -58,7 +58,6 @@ class Source:
     content_hash: str
     scripts: Mapping[str, Script]
     schema_sql: str | None
-    schema_hash: str | None
     plain_keys: frozenset[str]
 
 

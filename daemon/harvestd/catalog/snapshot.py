@@ -150,14 +150,12 @@ class _Building:
         for script in winners.keys() - scripts.keys():
             if before and script in before.scripts:
                 scripts[script] = before.scripts[script]
-        sql, sql_hash = self._schema(name, folders)
         self.sources[name] = Source(
             name,
             folders[0].path,
             _combined([folder.content_hash for folder in folders]),
             MappingProxyType(dict(sorted(scripts.items()))),
-            sql,
-            sql_hash,
+            self._schema(name, folders),
             frozenset().union(*(script.plain_keys for script in scripts.values())),
         )
 
@@ -184,20 +182,20 @@ class _Building:
         self.problems += [o.problem for o in outcomes.values() if isinstance(o, Failure)]
         return LoadedFolder(folder, MappingProxyType(outcomes))
 
-    def _schema(self, name: str, folders: Sequence[Folder]) -> tuple[str | None, str | None]:
-        """Text and hash of the first schema.sql, or the last good ones if it is broken."""
+    def _schema(self, name: str, folders: Sequence[Folder]) -> str | None:
+        """The text of the first schema.sql, or the last good one if it is broken."""
         having = [f for f in folders if SCHEMA_FILE in f.files or SCHEMA_FILE in f.refused]
         before = self.previous.sources.get(name)
-        last_good = (before.schema_sql, before.schema_hash) if before else (None, None)
+        last_good = before.schema_sql if before else None
         for later in having[1:]:
             self._note(f"schema of {name}", having[0], later, SCHEMA_FILE)
         if not having:
-            return last_good if any("" in folder.refused for folder in folders) else (None, None)
+            return last_good if any("" in folder.refused for folder in folders) else None
         if SCHEMA_FILE in having[0].refused:
             return last_good
         content = having[0].files[SCHEMA_FILE]
         try:
-            return content.decode("utf-8"), hashlib.sha256(content).hexdigest()
+            return content.decode("utf-8")
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             path = str(having[0].path / SCHEMA_FILE)
@@ -240,7 +238,7 @@ def _version(
 ) -> str:
     digest = hashlib.sha256()
     for source in sources.values():
-        parts = [source.name, str(source.folder), source.content_hash, source.schema_hash]
+        parts = [source.name, str(source.folder), source.content_hash, source.schema_sql]
         parts += [f"{script.name} {script.content_hash}" for script in source.scripts.values()]
         digest.update(repr(parts).encode())
     digest.update(repr([*problems, *notes]).encode(errors="surrogateescape"))

@@ -13,7 +13,7 @@ from harvestd.database.migrations import load_migrations, look, migrate
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles
 from harvestd.errors import HarvestdError, Unreachable
-from harvestd.loading.schemas import apply_source_schema, schema_is_current
+from harvestd.loading.schemas import apply_source_schema, unapplied_schemas
 from harvestd.observing.logs import configure
 from harvestd.service.status import Status
 from harvestd.settings import Settings
@@ -90,14 +90,8 @@ async def _look(settings: Settings, url: str) -> tuple[Migrated, tuple[str, ...]
         missing, adopted = await look(connection, load_migrations(), explicit=True)
         foreseen.migrations += [migration.name for migration in missing]
         overview = None if missing else await Status(database).overview()
-        for source in catalog.sources.values():
-            if source.schema_hash is not None and not (
-                overview is not None
-                and await schema_is_current(
-                    connection, Roles(overview.hex), source.name, source.schema_hash
-                )
-            ):
-                foreseen.schemas.append(source.name)
+        roles = Roles(overview.hex) if overview else None
+        foreseen.schemas += await unapplied_schemas(connection, roles, catalog.sources.values())
     return foreseen, adopted
 
 
@@ -110,15 +104,11 @@ async def _migrate(
         roles = await ensure_roles(connection)
     catalog = await asyncio.to_thread(reload, EMPTY, settings.plugin_dirs)
     for source in catalog.sources.values():
-        if source.schema_sql is None or source.schema_hash is None:
+        if source.schema_sql is None:
             continue
         try:
             applied = await apply_source_schema(
-                database,
-                roles,
-                source=source.name,
-                schema_sql=source.schema_sql,
-                schema_hash=source.schema_hash,
+                database, roles, source=source.name, schema_sql=source.schema_sql
             )
         except Unreachable:
             raise

@@ -36,7 +36,7 @@ from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles
 from harvestd.errors import HarvestdError
 from harvestd.execution.runner import cache_folder
-from harvestd.loading.schemas import schema_is_current
+from harvestd.loading.schemas import unapplied_schemas
 from harvestd.loading.trial import TableTried
 from harvestd.observing.logs import configure
 from harvestd.planning.window import backwards, window_end
@@ -158,9 +158,7 @@ async def _prepare(database: Database, source: Source, key: RunKey) -> tuple[Rol
                 next_step="harvestd migrate",
             )
         roles = Roles(overview.hex)
-        if source.schema_hash is not None and not await schema_is_current(
-            connection, roles, source.name, source.schema_hash
-        ):
+        if await unapplied_schemas(connection, roles, [source]):
             raise HarvestdError(
                 f"the tables of {source.name} are not those of its schema.sql",
                 why="a trial keeps nothing, so it makes no tables either",

@@ -9,15 +9,16 @@ compared with what there is; that belongs between running and finishing, in ``_r
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
-from harvestd.catalog.discover import RESERVED
+from harvestd.catalog.discover import RESERVED, Source
 from harvestd.database.pool import LOST, Database, closing, translate
 from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
 from harvestd.database.statements import sql
@@ -65,7 +66,7 @@ AGAIN = "correct it: it is tried again at the next tick; the tables are as they 
 
 
 async def apply_source_schema(
-    database: Database, roles: Roles, *, source: str, schema_sql: str, schema_hash: str
+    database: Database, roles: Roles, *, source: str, schema_sql: str
 ) -> bool:
     """Run ``schema_sql`` for ``source``, inspect the schema and finish its tables.
 
@@ -76,7 +77,7 @@ async def apply_source_schema(
     was.  DatabaseError (another replica is at it for too long, a right is missing), Unreachable.
     """
     _check_name(source)
-    schema_hash = f"{schema_hash} {FINISHING}"
+    schema_hash = _hash(schema_sql)
     try:
         # Its end also ends the turn.
         async with closing(await database.connect(f"schema of {source}")) as connection:
@@ -96,11 +97,25 @@ async def apply_source_schema(
         raise translate(error) from None
 
 
-async def schema_is_current(
-    connection: asyncpg.Connection[Any], roles: Roles, source: str, schema_hash: str
-) -> bool:
-    """Whether this content was applied and finished, for these roles; writes nothing."""
-    return await _is_applied(connection, roles, source, f"{schema_hash} {FINISHING}")
+async def unapplied_schemas(
+    connection: asyncpg.Connection[Any], roles: Roles | None, sources: Iterable[Source]
+) -> list[str]:
+    """Those of ``sources`` whose schema.sql was not applied and finished as it is, for these roles.
+
+    Writes nothing; ``roles`` None: before the first start made them, so that nothing was.
+    """
+    return [
+        source.name
+        for source in sources
+        if source.schema_sql is not None
+        and not (
+            roles and await _is_applied(connection, roles, source.name, _hash(source.schema_sql))
+        )
+    ]
+
+
+def _hash(schema_sql: str) -> str:
+    return f"{hashlib.sha256(schema_sql.encode()).hexdigest()} {FINISHING}"
 
 
 async def _is_applied(

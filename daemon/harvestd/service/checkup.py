@@ -19,7 +19,7 @@ from harvestd.database.migrations import OLDEST_SERVER, check_schema
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles, missing_rights
 from harvestd.errors import DatabaseError, HarvestdError, SchemaTooOld, Unreachable
-from harvestd.loading.schemas import schema_is_current
+from harvestd.loading.schemas import unapplied_schemas
 from harvestd.service.status import ReplicaSeen, Status
 from harvestd.settings import Settings
 
@@ -82,17 +82,8 @@ class Facts:
                 return cls(server, error)
             missing = await missing_rights(connection)
             overview = await Status(database).overview()
-            unapplied = [
-                source.name
-                for source in catalog.sources.values()
-                if source.schema_hash is not None
-                and not (
-                    overview is not None
-                    and await schema_is_current(
-                        connection, Roles(overview.hex), source.name, source.schema_hash
-                    )
-                )
-            ]
+            roles = Roles(overview.hex) if overview else None
+            unapplied = await unapplied_schemas(connection, roles, catalog.sources.values())
         overdue = max(timedelta(hours=1), TICKS_OVERDUE * _tick(settings))
         stuck = [dict(row) for row in await line.fetch("list_stuck_runs", overdue)]
         replicas = await Status(database).replicas()

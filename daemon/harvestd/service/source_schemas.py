@@ -37,8 +37,9 @@ class SourceSchemas:
         self._shapes = shapes
         self._ask_cycle = ask_cycle
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._applied: set[tuple[str, str]] = set()
+        self._applied: dict[str, str] = {}
         self._refused: dict[str, tuple[str, float, HarvestdError]] = {}
+        """Of each data source the text, and of a refused one when that was, and why."""
         self._applying: dict[str, asyncio.Task[None]] = {}
 
     async def prepare(self, sources: Iterable[Source], *, again: bool) -> dict[str, str]:
@@ -47,7 +48,7 @@ class SourceSchemas:
         A refused file is tried ``again`` when asked for, or after a while, or changed, or when
         a table was only in use.  Raises: Unreachable.
         """
-        wanted = [source for source in sources if source.schema_hash is not None]
+        wanted = [source for source in sources if source.schema_sql is not None]
         for source in wanted:
             if source.name not in self._applying and self._is_due(source, again=again):
                 task = asyncio.create_task(self._apply(source), name=f"schema of {source.name}")
@@ -75,25 +76,24 @@ class SourceSchemas:
         await asyncio.gather(*self._applying.values(), return_exceptions=True)
 
     def _is_due(self, source: Source, *, again: bool) -> bool:
-        if (source.name, source.schema_hash) in self._applied:
+        if self._applied.get(source.name) == source.schema_sql:
             return False
-        content, refused_at, error = self._refused.get(source.name, ("", 0.0, None))
+        refused, refused_at, error = self._refused.get(source.name, (None, 0.0, None))
         recently = time.monotonic() - refused_at < REFUSED_AGAIN_SECONDS
         in_use = isinstance(error, SchemaRefused) and error.in_use
-        return content != source.schema_hash or not recently or again or in_use
+        return refused != source.schema_sql or not recently or again or in_use
 
     def _why_not(self, source: Source) -> str | None:
         if source.name in self._applying:
             return UNDER_WAY
-        content, _, error = self._refused.get(source.name, ("", 0.0, None))
-        return str(error) if content == source.schema_hash else None
+        refused, _, error = self._refused.get(source.name, (None, 0.0, None))
+        return str(error) if refused == source.schema_sql else None
 
     def _tell(self, _: asyncio.Task[None]) -> None:
         self._ask_cycle("a schema.sql has been dealt with")
 
     async def _apply(self, source: Source) -> None:
         assert source.schema_sql is not None
-        assert source.schema_hash is not None
         async with self._places:
             began = time.monotonic()
             try:
@@ -102,16 +102,15 @@ class SourceSchemas:
                     self.roles,
                     source=source.name,
                     schema_sql=source.schema_sql,
-                    schema_hash=source.schema_hash,
                 )
             except Unreachable:
                 raise
             except HarvestdError as error:
-                self._refused[source.name] = (source.schema_hash, time.monotonic(), error)
+                self._refused[source.name] = (source.schema_sql, time.monotonic(), error)
                 log.error("schema_refused", source=source.name, code=error.code, what=str(error))
                 return
         self._refused.pop(source.name, None)
-        self._applied.add((source.name, source.schema_hash))
+        self._applied[source.name] = source.schema_sql
         if applied:
             self._shapes.forget()
             seconds = round(time.monotonic() - began, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from pathlib import Path
@@ -50,13 +49,12 @@ def test_scripts_are_found_and_what_is_no_script_is_skipped(plugins: PluginFolde
     assert (catalog.problems, catalog.notes) == ((), ())
 
 
-def test_the_schema_is_read_and_hashed(plugins: PluginFolder) -> None:
+def test_the_schema_is_read_as_it_is_written(plugins: PluginFolder) -> None:
     plugins.write("git/schema.sql", "create table commit (id text);\n")
 
     source = plugins.load().sources["git"]
 
     assert source.schema_sql == "create table commit (id text);\n"
-    assert source.schema_hash == hashlib.sha256(b"create table commit (id text);\n").hexdigest()
     assert source.folder == plugins.path / "git"
     assert dict(source.scripts) == {}
 
