@@ -124,13 +124,17 @@ class PluginError(HarvestdError):
         self.line = line
 
     @property
+    def place(self) -> str:
+        """File and line, as far as known."""
+        return self.path if self.line is None else f"{self.path}:{self.line}"
+
+    @property
     def text(self) -> str:
         """What, why and the next step, without the place."""
         return super().__str__()
 
     def __str__(self) -> str:
-        place = self.path if self.line is None else f"{self.path}:{self.line}"
-        return f"{place}: {self.text}" if place else self.text
+        return f"{self.place}: {self.text}" if self.path else self.text
 
 
 class BadExport(PluginError):

@@ -40,9 +40,13 @@ class Problem:
     line: int | None
     what: str
 
+    @property
+    def place(self) -> str:
+        """File and line, as far as known, on one line."""
+        return printable(self.path if self.line is None else f"{self.path}:{self.line}")
+
     def __str__(self) -> str:
-        place = self.path if self.line is None else f"{self.path}:{self.line}"
-        return f"{printable(place)}: {self.what}"
+        return f"{self.place}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harvestd.catalog.script import Script
 from harvestd.cli.moments import stretch
-from harvestd.cli.names import is_paused, refuse_unknown_names, runs_chosen
+from harvestd.cli.names import is_paused, note_paused, refuse_unknown_names, runs_chosen
 from harvestd.cli.output import (
     UsageError,
     confirm,
@@ -80,8 +80,8 @@ def backfill_runs(
         note(f"due now: {count(sum(one.runs for one in done), 'run')}")
         if held := sum(one.held for one in done):
             note(f"under way, will be given up and begun again: {count(held, 'run')}")
-    if paused:
-        note(f"tenant {asked.tenant_id} is paused: nothing of it runs until it is resumed")
+    if asked.tenant_id is not None and paused:
+        note_paused(asked.tenant_id)
     return 0
 
 

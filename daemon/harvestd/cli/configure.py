@@ -6,19 +6,15 @@ import getpass
 import sys
 
 from harvestd.catalog.snapshot import EMPTY, reload
-from harvestd.cli.names import checked_name, nearest, refuse_unknown_tenant, unknown
+from harvestd.cli.names import check_limit, checked_name, nearest, refuse_unknown_tenant, unknown
 from harvestd.cli.output import UsageError, confirm, lasting, note, print_json, print_rows
-from harvestd.cli.reach import (
-    ask_database,
-    change_database,
-    changing_database,
-    command_settings,
-)
+from harvestd.cli.reach import ask_database, changing_database, command_settings
 from harvestd.database.pool import Database
 from harvestd.service.acts import Acts
 from harvestd.service.status import KeySet, Status, TenantSeen
 
 VALUE_BYTES_MAX = 1_000_000
+LIMITS = range(1, 1_000_001)
 
 
 def add_tenant(tenant_id: str, name: str, *, as_json: bool) -> int:
@@ -27,7 +23,8 @@ def add_tenant(tenant_id: str, name: str, *, as_json: bool) -> int:
     if name:
         checked_name("tenant's name", name)
 
-    added = change_database(lambda database: Acts(database).add_tenant(tenant_id, name))
+    with changing_database() as call:
+        added = call(lambda database: Acts(database).add_tenant(tenant_id, name))
     if as_json:
         print_json({"tenant_id": tenant_id, "added": added})
     elif added:
@@ -39,9 +36,7 @@ def add_tenant(tenant_id: str, name: str, *, as_json: bool) -> int:
 
 def list_tenants(limit: int, *, as_json: bool) -> int:
     """List tenants; the exit code."""
-    if not 1 <= limit <= 1_000_000:
-        raise UsageError("--limit must be 1 to 1,000,000", next_step="harvestd tenant list --help")
-
+    check_limit(limit, LIMITS, "harvestd tenant list --limit 1000")
     seen = ask_database(lambda database: Status(database).tenants(limit))
     if as_json:
         print_json(seen)

@@ -9,7 +9,7 @@ from typing import Any
 from harvestd import __version__
 from harvestd.cli import explain
 from harvestd.cli.configure import print_tenants
-from harvestd.cli.names import is_paused, refuse_unknown_tenant
+from harvestd.cli.names import is_paused, note_paused, overview_of, refuse_unknown_tenant
 from harvestd.cli.output import (
     count,
     lasting,
@@ -23,7 +23,6 @@ from harvestd.cli.output import (
 from harvestd.cli.reach import Work, changing_database, command_settings
 from harvestd.cli.watching import check_watch, redraw
 from harvestd.database.pool import Database
-from harvestd.errors import HarvestdError
 from harvestd.runs.heartbeat import RENEWALS_PER_LEASE
 from harvestd.service.status import KeySet, Overview, ReplicaSeen, RunSeen, Status, TenantSeen
 
@@ -50,14 +49,11 @@ def _show(call: Call, tenant_id: str | None, *, as_json: bool) -> int:
 
     async def ask(database: Database) -> tuple[Overview, list[ReplicaSeen], list[TenantSeen]]:
         status = Status(database)
-        overview = await status.overview()
-        if overview is None:
-            raise HarvestdError(
-                "nothing was ever started on this database",
-                why="its roles are made by the first command that writes",
-                next_step="harvestd tenant add, or harvestd run",
-            )
-        return overview, await status.replicas(), await status.tenants(TENANTS_SHOWN)
+        return (
+            await overview_of(status),
+            await status.replicas(),
+            await status.tenants(TENANTS_SHOWN),
+        )
 
     overview, replicas, tenants = call(ask)
     if as_json:
@@ -141,7 +137,7 @@ def _show_tenant(call: Call, tenant_id: str, *, as_json: bool) -> int:
         print_json({"tenant_id": tenant_id, "paused": paused, "runs": seen})
         return 0
     if paused:
-        note(f"tenant {tenant_id} is paused: nothing of it runs until harvestd tenant resume")
+        note_paused(tenant_id)
     if not runs:
         note(_without_runs(tenant_id, sorted({key.data_source for key in keys})))
         return 0

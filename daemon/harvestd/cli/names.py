@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from harvestd.cli.output import Unknown, UsageError, count
-from harvestd.service.status import RunSeen, Status
+from harvestd.cli.output import Unknown, UsageError, count, note
+from harvestd.errors import HarvestdError
+from harvestd.service.status import Overview, RunSeen, Status
 
 LISTED_MAX = 10
 NAME_CHARS_MAX = 200
@@ -23,6 +24,23 @@ async def is_paused(status: Status, tenant_id: str) -> bool:
     """Whether somebody paused that tenant."""
     tenant = await status.tenant(tenant_id)
     return tenant is not None and tenant.paused
+
+
+def note_paused(tenant_id: str) -> None:
+    """Say that a tenant is paused, and what ends that."""
+    note(f"tenant {tenant_id} is paused: nothing of it runs until harvestd tenant resume")
+
+
+async def overview_of(status: Status) -> Overview:
+    """The installation in numbers.  Raises: HarvestdError, before the first start."""
+    overview = await status.overview()
+    if overview is None:
+        raise HarvestdError(
+            "nothing was ever started on this database",
+            why="its roles and tables are made by the first command that writes",
+            next_step="harvestd tenant add, harvestd migrate, or harvestd run",
+        )
+    return overview
 
 
 async def runs_chosen(
@@ -92,6 +110,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     by_small = {one.casefold(): one for one in known}
     found = difflib.get_close_matches(name.casefold(), by_small, n=1)
     return by_small[found[0]] if found else None
+
+
+def check_limit(limit: int, admitted: range, example: str) -> None:
+    """Raise UsageError for a --limit that is not ``admitted``."""
+    if limit not in admitted:
+        raise UsageError(
+            f"--limit {limit} is out of range",
+            why=f"it may be {admitted[0]} to {admitted[-1]:,}",
+            next_step=example,
+        )
 
 
 def checked_name(what: str, name: str) -> str:

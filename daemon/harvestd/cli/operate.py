@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harvestd.cli.names import is_paused, runs_chosen
+from harvestd.cli.names import is_paused, note_paused, runs_chosen
 from harvestd.cli.output import UsageError, confirm, count, note, print_json
 from harvestd.cli.reach import changing_database
 from harvestd.database.pool import Database
@@ -49,8 +49,8 @@ def trigger_runs(
         note(f"{'would be due' if dry_run else 'due'} now: {', '.join(due) or 'none'}")
         if under_way:
             note(f"under way already: {', '.join(under_way)}")
-    if paused:
-        note(f"tenant {tenant_id} is paused: nothing of it runs until it is resumed")
+    if tenant_id is not None and paused:
+        note_paused(tenant_id)
     if not alive:
         note("no replica is running: harvestd run takes them up")
     return 0

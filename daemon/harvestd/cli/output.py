@@ -32,9 +32,7 @@ class Unknown(HarvestdError):
 
 def say_error(error: HarvestdError) -> None:
     """Three lines on stderr: what, why, next."""
-    place = ""
-    if isinstance(error, PluginError) and error.path:
-        place = error.path if error.line is None else f"{error.path}:{error.line}"
+    place = error.place if isinstance(error, PluginError) and error.path else ""
     print_told(f"harvestd: {place}" if place else "harvestd", error, sys.stderr)
 
 

@@ -107,10 +107,7 @@ def _print(
     for line in shadowed:
         note(f"two files of one name: {line}")
     for problem in problems:
-        place = printable(
-            problem.path if problem.line is None else f"{problem.path}:{problem.line}"
-        )
-        print_told(place, explain.as_told(problem.what), sys.stderr)
+        print_told(problem.place, explain.as_told(problem.what), sys.stderr)
     if problems:
         note(f"{count(len(problems), 'problem')} in the plugin folders")
 

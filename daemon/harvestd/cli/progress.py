@@ -8,9 +8,14 @@ from datetime import timedelta
 from harvestd.catalog.script import Script
 from harvestd.cli import explain
 from harvestd.cli.look import print_runs
-from harvestd.cli.names import is_paused, refuse_unknown_tenant, runs_chosen
+from harvestd.cli.names import (
+    check_limit,
+    is_paused,
+    note_paused,
+    refuse_unknown_tenant,
+    runs_chosen,
+)
 from harvestd.cli.output import (
-    UsageError,
     count,
     lasting,
     minute,
@@ -24,7 +29,7 @@ from harvestd.database.pool import Database
 from harvestd.service.status import AttemptSeen, Gaps, GapSeen, RunSeen, Status
 from harvestd.terms import ScriptName
 
-LIMIT_MAX = 100_000
+LIMITS = range(1, 100_001)
 
 
 def show_runs(
@@ -37,7 +42,7 @@ def show_runs(
     as_json: bool,
 ) -> int:
     """A tenant's runs and, if wanted, their attempts; the exit code."""
-    _check_limit(limit, "harvestd runs TENANT --limit 20")
+    check_limit(limit, LIMITS, "harvestd runs TENANT --limit 20")
 
     async def ask(database: Database) -> tuple[bool, list[RunSeen], list[AttemptSeen]]:
         status = Status(database)
@@ -57,7 +62,7 @@ def show_runs(
         print_json(document | ({"history": attempts} if history else {}))
         return 0
     if paused:
-        note(f"tenant {tenant_id} is paused: nothing of it runs until harvestd tenant resume")
+        note_paused(tenant_id)
     print_runs(runs)
     if len(runs) == limit:
         note(f"at most {count(limit, 'run')} shown; --limit N shows more")
@@ -93,7 +98,7 @@ def _print_attempts(attempts: list[AttemptSeen], limit: int) -> None:
 
 def show_gaps(tenant_id: str | None, *, limit: int, as_json: bool) -> int:
     """Source time that is not covered; the exit code."""
-    _check_limit(limit, "harvestd gaps --limit 50")
+    check_limit(limit, LIMITS, "harvestd gaps --limit 50")
     settings = command_settings()
     catalog = read_catalog(settings)
     scripts = {script.name: script for script in catalog.scripts_of(catalog.sources)}
@@ -180,12 +185,3 @@ def _explain_kinds(seen: Gaps, kinds: list[str], limit: int) -> None:
         note("snapshot's age: its next run lists everything anew, however old the last one is")
     if late := [gap for gap, kind in zip(seen.gaps, kinds, strict=True) if kind.endswith(", late")]:
         note(f"why one is late: harvestd status {late[0].tenant_id}")
-
-
-def _check_limit(limit: int, example: str) -> None:
-    if not 1 <= limit <= LIMIT_MAX:
-        raise UsageError(
-            f"--limit {limit} is out of range",
-            why=f"it may be 1 to {LIMIT_MAX:,}",
-            next_step=example,
-        )

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from harvestd.cli.names import LISTED_MAX, nearest
+from harvestd.cli.names import LISTED_MAX, nearest, overview_of
 from harvestd.cli.output import UsageError, note, print_json, print_rows
 from harvestd.cli.reach import ask_database
 from harvestd.database.pool import Database, closing
 from harvestd.database.reading import Answer, read_as_reader, tables_to_read
 from harvestd.database.roles import Roles
-from harvestd.errors import DatabaseError, HarvestdError, Unreachable
+from harvestd.errors import DatabaseError, Unreachable
 from harvestd.service.status import Status
 
 ROWS_MAX = 1_000
@@ -37,14 +37,7 @@ def ask_query(query: str, *, as_json: bool) -> int:
         )
 
     async def ask(database: Database) -> Answer:
-        overview = await Status(database).overview()
-        if overview is None:
-            raise HarvestdError(
-                "nothing was ever started on this database",
-                why="its roles are made by the first command that writes",
-                next_step="harvestd run",
-            )
-        roles = Roles(overview.hex)
+        roles = Roles((await overview_of(Status(database))).hex)
         async with closing(await database.connect("sql")) as connection:
             try:
                 return await read_as_reader(connection, roles, query, rows_max=ROWS_MAX)

@@ -61,23 +61,11 @@ def changing_database(*, only_look: bool = False) -> Iterator[Callable[[Work[Any
 
     Raises: SchemaTooOld, SchemaTooNew, Unreachable, EmbeddedError, HarvestdError.
     """
-    settings = _quiet()
+    settings = command_settings()
+    configure(settings)
     prepare = _see_schema if only_look else _migrate
     with reached(settings, own=False, makes=not only_look) as at:
         yield lambda act: asyncio.run(_prepared(at.url, prepare, act))
-
-
-def change_database(act: Work[T]) -> T:
-    """What ``act`` answers, in a ``changing_database`` of its own."""
-    with changing_database() as call:
-        answer: T = call(act)
-        return answer
-
-
-def _quiet() -> Settings:
-    settings = command_settings()
-    configure(settings)
-    return settings
 
 
 async def _prepared(url: str, prepare: Work[None], work: Work[T]) -> T:

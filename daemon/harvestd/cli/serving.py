@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from harvestd.catalog.discover import Problem, printable
+from harvestd.catalog.discover import Problem
 from harvestd.cli import explain
 from harvestd.cli.output import UsageError, count, note, print_json, print_rows, print_told, span
 from harvestd.cli.reach import Reached, reached
@@ -237,11 +237,7 @@ def print_report(report: Sequence[RunReported]) -> None:
 def name_refused(problems: Sequence[Problem], unusable: Mapping[str, str]) -> int:
     """Say which plugin files cannot be used; how many."""
     for problem in problems:
-        said = explain.as_told(problem.what)
-        place = printable(
-            problem.path if problem.line is None else f"{problem.path}:{problem.line}"
-        )
-        print_told(f"harvestd: {place}", said, sys.stderr)
+        print_told(f"harvestd: {problem.place}", explain.as_told(problem.what), sys.stderr)
     for source, why in unusable.items():
         print_told(f"harvestd: schema.sql of {source}", explain.as_told(why), sys.stderr)
     return len(problems) + len(unusable)

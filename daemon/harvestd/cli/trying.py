@@ -19,7 +19,7 @@ from harvestd.catalog.script import Script
 from harvestd.catalog.snapshot import Catalog
 from harvestd.cli import explain
 from harvestd.cli.moments import moment
-from harvestd.cli.names import refuse_unknown_tenant, unknown
+from harvestd.cli.names import check_limit, overview_of, refuse_unknown_tenant, unknown
 from harvestd.cli.output import (
     UsageError,
     count,
@@ -46,7 +46,7 @@ from harvestd.tenants.config import Env
 from harvestd.terms import RunKey, ScriptName, Window
 
 LINE_SECONDS = 1.0
-ROWS_MAX = range(0, 10_001)
+LIMITS = range(0, 10_001)
 FILE_BYTES_MAX = 1_000_000
 ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<key>[^\s=#][^=]*?)\s*=(?P<value>.*)")
 
@@ -71,12 +71,7 @@ def try_plugin(name: str, tenant_id: str | None, options: Options, *, as_json: b
             why="a script runs for one tenant, with its configuration, and sees its rows only",
             next_step=f"harvestd try {name} --tenant TENANT",
         )
-    if options.limit not in ROWS_MAX:
-        raise UsageError(
-            f"--limit {options.limit} is out of range",
-            why=f"it may be {ROWS_MAX[0]} to {ROWS_MAX[-1]:,} rows of each table",
-            next_step=f"harvestd try {name} --tenant {tenant_id} --limit 10",
-        )
+    check_limit(options.limit, LIMITS, f"harvestd try {name} --tenant {tenant_id} --limit 10")
     settings = command_settings(log_level="info")
     configure(settings)
     catalog = read_catalog(settings)
@@ -140,8 +135,9 @@ def chosen_script(catalog: Catalog, name: str) -> Script:
     for problem in catalog.problems:
         if problem.source == source and problem.script in (script, None):
             told = explain.as_told(problem.what)
-            place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
-            raise HarvestdError(f"{place}: {told.what}", why=told.why, next_step=told.next_step)
+            raise HarvestdError(
+                f"{problem.place}: {told.what}", why=told.why, next_step=told.next_step
+            )
     raise unknown("script", name, [str(one.name) for one in catalog.scripts_of(catalog.sources)])
 
 
@@ -150,13 +146,7 @@ async def _prepare(database: Database, source: Source, key: RunKey) -> tuple[Rol
     status = Status(database)
     async with closing(await database.connect("try")) as connection:
         await check_schema(connection)
-        overview = await status.overview()
-        if overview is None:
-            raise HarvestdError(
-                "nothing was ever started on this database",
-                why="its roles and tables are made by the first command that writes",
-                next_step="harvestd migrate",
-            )
+        overview = await overview_of(status)
         roles = Roles(overview.hex)
         if await unapplied_schemas(connection, roles, [source]):
             raise HarvestdError(
