@@ -13,10 +13,9 @@ from pathlib import Path
 from harvestd.cli import explain
 from harvestd.cli.demo_repository import choose_repository
 from harvestd.cli.live import Watch, showing
-from harvestd.cli.output import Unknown, note, print_json
+from harvestd.cli.output import INTERRUPTED, Unknown, note, print_json
 from harvestd.cli.reach import Reached, reached
 from harvestd.cli.serving import (
-    INTERRUPTED,
     any_port,
     beside_app,
     forced_cycle,

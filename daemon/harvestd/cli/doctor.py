@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Sequence
 
 from harvestd.catalog.snapshot import Catalog
-from harvestd.cli.output import count, note, plain, print_json
+from harvestd.cli.output import DONE, FAILED, count, exit_code, note, plain, print_json
 from harvestd.cli.plugins import read_catalog
 from harvestd.cli.reach import command_settings, reached
 from harvestd.database.pool import Database
-from harvestd.errors import AlreadyOwned, EmbeddedError, EntryRefused, HarvestdError, Unreachable
+from harvestd.errors import HarvestdError
 from harvestd.service.checkup import (
     Facts,
     Finding,
@@ -22,21 +22,17 @@ from harvestd.service.checkup import (
 )
 from harvestd.settings import Settings
 
-FAILED, UNREACHABLE = 1, 3
-
 
 def see_doctor(*, as_json: bool) -> int:
     """Check everything; the exit code: 1 if something fails, 3 if the database is not reached."""
     settings = command_settings()
     catalog = read_catalog(settings)
     findings = list(check_here(settings, catalog))
-    code = 0
+    code = DONE
     try:
         findings += _ask(settings, catalog)
-    except (Unreachable, EntryRefused, EmbeddedError) as error:
-        code = FAILED if isinstance(error, AlreadyOwned) else UNREACHABLE
-        findings.append(_refused(error))
     except HarvestdError as error:
+        code = exit_code(error)
         findings.append(_refused(error))
     failed = [one for one in findings if one.level is Level.FAIL]
     warned = [one for one in findings if one.level is Level.WARN]

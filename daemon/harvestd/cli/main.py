@@ -8,23 +8,11 @@ happened, why, and what to do next, never a traceback.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 
-from harvestd.cli.output import UsageError, note, say_error
-from harvestd.errors import (
-    AddressRefused,
-    AlreadyOwned,
-    EmbeddedError,
-    EntryRefused,
-    HarvestdError,
-    SettingsError,
-    Unreachable,
-)
-
-DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
-INTERRUPTED = 128 + signal.SIGINT
+from harvestd.cli.output import DONE, FAILED, INTERRUPTED, exit_code, note, say_error
+from harvestd.errors import HarvestdError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +58,7 @@ def _explain(error: Exception) -> int:
     first = known[0]
     if isinstance(first, HarvestdError):
         say_error(first)
-        return _code(first)
+        return exit_code(first)
     debugging = os.environ.get("HARVESTD_LOG_LEVEL") == "debug"
     place = _traceback(first) if debugging else ""
     say_error(
@@ -91,16 +79,6 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield error
-
-
-def _code(error: HarvestdError) -> int:
-    if isinstance(error, (SettingsError, UsageError, AddressRefused)):
-        return USAGE
-    if isinstance(error, (Unreachable, EntryRefused)) or (
-        isinstance(error, EmbeddedError) and not isinstance(error, AlreadyOwned)
-    ):
-        return UNREACHABLE
-    return FAILED
 
 
 def _traceback(error: BaseException) -> str:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TextIO
 
-from harvestd.errors import HarvestdError, PluginError
+from harvestd.errors import (
+    AddressRefused,
+    AlreadyOwned,
+    EmbeddedError,
+    EntryRefused,
+    HarvestdError,
+    PluginError,
+    SettingsError,
+    Unreachable,
+)
+
+DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+INTERRUPTED = 128 + signal.SIGINT
 
 # Where nobody looks at a terminal, a table may be as wide as its longest row.
 WIDTH_ELSEWHERE = 240
@@ -28,6 +41,19 @@ class Unknown(HarvestdError):
     """Something named on the command line is not there."""
 
     code = "unknown"
+
+
+def exit_code(error: HarvestdError) -> int:
+    """What a command ends with that ``error`` ended."""
+    match error:
+        case SettingsError() | UsageError() | AddressRefused():
+            return USAGE
+        case AlreadyOwned():
+            return FAILED
+        case Unreachable() | EntryRefused() | EmbeddedError():
+            return UNREACHABLE
+        case _:
+            return FAILED
 
 
 def say_error(error: HarvestdError) -> None:

@@ -21,7 +21,16 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from harvestd.catalog.discover import Problem
 from harvestd.cli import explain
-from harvestd.cli.output import UsageError, count, note, print_json, print_rows, print_told, span
+from harvestd.cli.output import (
+    INTERRUPTED,
+    UsageError,
+    count,
+    note,
+    print_json,
+    print_rows,
+    print_told,
+    span,
+)
 from harvestd.cli.reach import Reached, reached
 from harvestd.database.embedded import EmbeddedServer
 from harvestd.database.embedded_programs import find_package
@@ -37,7 +46,6 @@ from harvestd.settings import PREFIX, Settings, load_settings
 
 log = get_logger()
 
-INTERRUPTED = 130
 LOOK_SECONDS = 0.05
 TROUBLE_SECONDS_MAX = 60.0
 """How long a forced cycle waits for a database that went away."""
