@@ -7,6 +7,7 @@ programs are found may be used, and the server's time zone is an odd one.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import asyncpg
@@ -31,7 +33,7 @@ from harvestd.database.embedded_programs import (
     find_programs,
     find_server_user,
 )
-from harvestd.database.roles import drop_roles, installation_hex
+from harvestd.database.roles import Roles
 
 VERSION_VARIABLE = "HARVEST_TEST_PG"
 DEFAULT_VERSION = "18"
@@ -295,6 +297,21 @@ async def drop_database(cluster: Cluster, name: str) -> None:
         await drop_roles(connection, installation_hex(row["system_identifier"], row["oid"]))
     finally:
         await connection.close()
+
+
+def installation_hex(system_identifier: int, database_oid: int) -> str:
+    """The eight digits of a database; the statement see_roles computes the same."""
+    return hashlib.sha256(f"{system_identifier}/{database_oid}".encode()).hexdigest()[:8]
+
+
+async def drop_roles(admin: asyncpg.Connection[Any], hex: str) -> None:
+    """Drop the roles of the installation ``hex``, and what they own in this database."""
+    names = await admin.fetchval(
+        "SELECT string_agg(rolname, ', ') FROM pg_roles WHERE starts_with(rolname, $1)",
+        Roles(hex).prefix,
+    )
+    if names:
+        await admin.execute(f"DROP OWNED BY {names}; DROP ROLE {names}")
 
 
 def database_of(url: str) -> str:

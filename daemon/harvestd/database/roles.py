@@ -1,4 +1,4 @@
-"""The database roles of one installation: made where missing, dropped only on request.
+"""The database roles of one installation: made where missing, never dropped.
 
 Roles belong to the whole server and outlive databases, so their names carry eight hex digits of
 the pair (server, database).  A clone or a restored dump is another pair and makes its own.
@@ -94,11 +94,6 @@ class Roles:
         return f"{name[: NAME_BYTES_MAX - 9]}_{digest}"
 
 
-def installation_hex(system_identifier: int, database_oid: int) -> str:
-    """The eight digits of a database; the statement see_roles computes the same."""
-    return hashlib.sha256(f"{system_identifier}/{database_oid}".encode()).hexdigest()[:8]
-
-
 async def ensure_roles(connection: asyncpg.Connection[Any]) -> Roles:
     """Make what is missing of this database's roles and rights; one query when nothing is.
 
@@ -175,27 +170,6 @@ async def prepared_transactions_max(connection: asyncpg.Connection[Any]) -> int:
     No right is asked for PREPARE TRANSACTION, so above 0 plugin SQL may lock its run for ever.
     """
     return int(await connection.fetchval("SELECT current_setting('max_prepared_transactions')"))
-
-
-async def drop_roles(connection: asyncpg.Connection[Any], hex: str) -> None:
-    """Drop every role of the installation ``hex``, and what they own in this database.
-
-    For scratch databases, tests and the demo: a source's role owns its schema, so the data goes
-    with it.  Raises: DatabaseError, where another database still has something of theirs.
-    """
-    roles = Roles(hex)
-    async with _changing(connection):
-        rows = await connection.fetch(sql("list_roles"), roles.prefix)
-        names = [row["name"] for row in rows]
-        if not names:
-            return
-        for name in names:
-            seen = await _see_role(connection, name)
-            if not seen["member"] and not seen["superuser"]:
-                await _join(connection, name, set_=False)  # DROP OWNED wants the role's rights
-        together = ", ".join(names)
-        await connection.execute(f"DROP OWNED BY {together}")
-        await connection.execute(f"DROP ROLE {together}")
 
 
 def scram_verifier(password: str) -> str:
