@@ -201,7 +201,7 @@ class LeaseLost(RunError):
 
 
 class ScriptFailed(RunError):
-    """A script raised, or returned what it must not."""
+    """A script says what failed, why, and what to do; or it ended as it must not."""
 
     code = "script_failed"
 

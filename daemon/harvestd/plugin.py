@@ -1,6 +1,7 @@
 """What a plugin imports, and the only module of harvestd that it does.
 
-    from harvestd.plugin import Unauthorised, Wait, allowed, cache_folder, log, progress
+    from harvestd.plugin import ScriptFailed, Unauthorised, Wait
+    from harvestd.plugin import allowed, cache_folder, log, progress
 
 Everything here knows which run it is called for from a context variable that the
 executor sets, so it works in every task that run() starts.
@@ -14,10 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harvestd.errors import RunError, Waits
+from harvestd.errors import RunError, ScriptFailed, Waits
 from harvestd.observing.logs import get_logger
 
-__all__ = ["Unauthorised", "Wait", "allowed", "cache_folder", "log", "progress"]
+__all__ = [
+    "ScriptFailed",
+    "Unauthorised",
+    "Wait",
+    "allowed",
+    "cache_folder",
+    "log",
+    "progress",
+]
 
 
 class Surroundings(NamedTuple):

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from os import killpg
 from typing import IO
 
+from harvestd.plugin import ScriptFailed
+
 NOISE_LINES = 40
 """How many of git's last lines on stderr an error may quote."""
 NOISE_LINE_CHARACTERS = 500
@@ -49,22 +51,8 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s']*@")
 _PROGRESS = re.compile(r"^(?:remote: )?[A-Z][a-z]+(?: [a-z]+)*: +\d+")
 
 
-class GitError(Exception):
-    """What happened; ``why`` it did; the ``next_step`` for whoever reads it.  No credentials."""
-
-    def __init__(self, what: str, *, why: str = "", next_step: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.why = why
-        self.next_step = next_step
-
-    def __str__(self) -> str:
-        parts = [self.what]
-        if self.why:
-            parts.append(f"why: {self.why}")
-        if self.next_step:
-            parts.append(f"next: {self.next_step}")
-        return "; ".join(parts)
+class GitError(ScriptFailed):
+    """A repository cannot be read, or is refused.  No credentials are in it."""
 
 
 class CommandFailed(GitError):

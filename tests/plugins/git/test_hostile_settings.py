@@ -131,7 +131,7 @@ async def test_hostile_settings_fail_their_own_runs_with_a_reason_and_nothing_el
     assert {row["word"] for row in ended.values()} == {"FAILED"}
     assert len(ended) == len(HOSTILE)
     for row in ended.values():
-        assert "GitError: " in row["error"], row
+        assert "; why: " in row["error"], row
     assert files_called("OWNED", tmp_path, Path.cwd()) == []
 
 
