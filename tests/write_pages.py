@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from harvestd.observing.events import CONTEXT_FIELDS, EVENTS
 from harvestd.observing.metrics import REGISTRY
@@ -53,7 +54,8 @@ def metrics_page() -> str:
     return _page(
         "Metrics",
         "`GET /metrics` answers in Prometheus' text format, without asking the database. No label "
-        "ever holds a tenant or a text from outside, and scripts beyond the thousandth share "
+        "holds a text from outside, a tenant is one for the worst few alone "
+        "(`HARVESTD_TENANT_METRICS_MAX`), and scripts beyond the thousandth share "
         '`source="other"`, so a scrape stays small. Beside these there are the usual '
         "`process_*` ones (memory, CPU, open files).",
         ("Metric", "Type", "Labels", "Meaning"),
@@ -113,7 +115,7 @@ def _row(cells: tuple[str, ...]) -> str:
 def _default(name: str, field: FieldInfo) -> str:
     if name == "data_dir":
         return "`/var/lib/harvestd` as root, else `harvestd` in the XDG data folder"
-    if field.default is None or field.default == ():
+    if field.default in (None, (), PydanticUndefined):
         return "unset"
     if isinstance(field.default, bool):
         return "`true`" if field.default else "`false`"

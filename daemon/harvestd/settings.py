@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     ``@ : / ? # %`` are written as ``%40 %3A %2F %3F %23 %25``.
     Unset: the embedded one in DATA_DIR."""
     data_dir: Path = Field(default_factory=default_data_dir)
-    """Where the embedded PostgreSQL, caches and the keyring live."""
+    """Where the embedded PostgreSQL and the caches of data sources live."""
     plugin_dirs: tuple[Path, ...] = ()
     """Colon-separated folders whose sub-folders are data sources, besides the bundled ones."""
     interval_seconds: float = Field(default=60.0, gt=0, le=86400)

@@ -1,8 +1,8 @@
 """Every metric, and the only place that speaks prometheus_client.
 
-Labels come from plugin folders and fixed words, never from a tenant or a text of
-an upstream, and beyond SCRIPTS_MAX scripts they share one series: a scrape stays small
-whatever is configured.
+Labels come from plugin folders and fixed words, never from a text of an upstream; a tenant is
+one in `harvestd_tenant_*` alone, for the worst few.  Beyond SCRIPTS_MAX scripts they share one
+series: a scrape stays small whatever is configured.
 """
 
 from __future__ import annotations

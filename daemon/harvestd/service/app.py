@@ -1,7 +1,7 @@
 """The composition root: builds every part, starts every task, drains and ends them.
 
-The only place that starts background loops, and the only one that names a
-concrete executor.  A loop that dies ends the process; its supervisor restarts it.
+The only place that starts background loops, and the one that chooses the executors of runs.
+A loop that dies ends the process; its supervisor restarts it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def test_every_metric_is_named_and_explained_as_prometheus_asks() -> None:
             assert described.name.endswith(UNITS) or described.name in COUNT_NOUNS, described.name
 
 
-def test_labels_are_few_and_never_a_tenant() -> None:
+def test_labels_are_few_and_a_tenant_is_one_in_its_own_series_only() -> None:
     for metric in our_metrics():
         (described,) = metric.describe()
         # A version is one value a process; an _info series exists to carry it.
