@@ -84,8 +84,10 @@ class Facts:
             overview = await Status(database).overview()
             roles = Roles(overview.hex) if overview else None
             unapplied = await unapplied_schemas(connection, roles, catalog.sources.values())
-        overdue = max(timedelta(hours=1), TICKS_OVERDUE * _tick(settings))
-        stuck = [dict(row) for row in await line.fetch("list_stuck_runs", overdue)]
+        ticks = timedelta(seconds=TICKS_OVERDUE * settings.interval_seconds)
+        stuck = [
+            dict(row) for row in await line.fetch("list_stuck_runs", max(timedelta(hours=1), ticks))
+        ]
         replicas = await Status(database).replicas()
         return cls(server, None, missing, replicas, stuck, unapplied)
 
@@ -301,10 +303,6 @@ def _runs(stuck: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
         yield Finding("runs", Level.WARN, what, steps[row["kind"]])
     if not found:
         yield Finding("runs", Level.OK, "none is overdue, failing, or held by a silent replica")
-
-
-def _tick(settings: Settings) -> timedelta:
-    return timedelta(seconds=settings.interval_seconds)
 
 
 def own_clock() -> datetime:

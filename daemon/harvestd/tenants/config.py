@@ -1,7 +1,6 @@
 """A tenant's configuration: rows → the ``env`` of each data source.
 
-Values come as stored text.  Sealed ones are opened at this one door, when a
-tenant's turn comes, and nothing is kept after it.
+Read when the tenant's turn comes, and nothing is kept after it.
 """
 
 from __future__ import annotations
