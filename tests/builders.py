@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from harvestd.database.pool import Database
+from harvestd.database.pool import Database, closing
+from harvestd.database.roles import Roles, ensure_roles
 from harvestd.planning.state import after_attempt
 from harvestd.runs.claims import Ending, Listed
 from harvestd.runs.heartbeat import Heartbeat
@@ -22,24 +23,24 @@ TICK = timedelta(seconds=60)
 
 async def query(url: str, sql: str, *arguments: object) -> list[dict[str, Any]]:
     """Rows of a statement on a connection of its own, as dicts."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with closing(await asyncpg.connect(url)) as connection:
         return [dict(row) for row in await connection.fetch(sql, *arguments)]
-    finally:
-        await connection.close()
 
 
 @asynccontextmanager
 async def a_transaction(url: str, *statements: str) -> AsyncIterator[None]:
     """An operator's psql that stays in the middle of a transaction until the block ends."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with closing(await asyncpg.connect(url)) as connection:
         await connection.execute("BEGIN")
         for statement in statements:
             await connection.execute(statement)
         yield
-    finally:
-        await connection.close()
+
+
+async def made_roles(url: str) -> Roles:
+    """The roles of a database, made where they are missing."""
+    async with closing(await asyncpg.connect(url)) as connection:
+        return await ensure_roles(connection)
 
 
 async def a_tenant(

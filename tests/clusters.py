@@ -33,6 +33,7 @@ from harvestd.database.embedded_programs import (
     find_programs,
     find_server_user,
 )
+from harvestd.database.pool import closing
 from harvestd.database.roles import Roles
 
 VERSION_VARIABLE = "HARVEST_TEST_PG"
@@ -263,30 +264,23 @@ def _die_with_parent() -> None:
 
 async def create_daemon_role(cluster: Cluster) -> None:
     """Create the plain role ``app`` on a fresh server."""
-    connection = await asyncpg.connect(cluster.admin_url())
-    try:
+    async with closing(await asyncpg.connect(cluster.admin_url())) as connection:
         await connection.execute(
             f"CREATE ROLE {DAEMON_ROLE} LOGIN CREATEROLE PASSWORD '{cluster.password}'"
         )
-    finally:
-        await connection.close()
 
 
 async def create_database(cluster: Cluster, *, template: str = "template1") -> str:
     """Create a database owned by ``app``, as a copy of ``template``; answers its name."""
     name = f"test_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(cluster.admin_url())
-    try:
+    async with closing(await asyncpg.connect(cluster.admin_url())) as connection:
         await connection.execute(f"CREATE DATABASE {name} OWNER {DAEMON_ROLE} TEMPLATE {template}")
-    finally:
-        await connection.close()
     return name
 
 
 async def drop_database(cluster: Cluster, name: str) -> None:
     """Drop a database and the roles that harvestd made for it (roles outlive databases)."""
-    connection = await asyncpg.connect(cluster.admin_url())
-    try:
+    async with closing(await asyncpg.connect(cluster.admin_url())) as connection:
         row = await connection.fetchrow(
             "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = $1) AS oid"
             " FROM pg_control_system()",
@@ -295,8 +289,6 @@ async def drop_database(cluster: Cluster, name: str) -> None:
         assert row is not None
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await drop_roles(connection, installation_hex(row["system_identifier"], row["oid"]))
-    finally:
-        await connection.close()
 
 
 def installation_hex(system_identifier: int, database_oid: int) -> str:

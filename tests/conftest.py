@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 
 from harvestd.database.migrations import migrate
-from harvestd.database.pool import Database
-from harvestd.database.roles import ensure_roles
+from harvestd.database.pool import Database, closing
+from tests.builders import made_roles
 from tests.clusters import (
     Cluster,
     create_daemon_role,
@@ -44,11 +44,8 @@ async def server() -> AsyncIterator[Cluster]:
 async def template(server: Cluster) -> str:
     """The name of a migrated database without connections, to be cloned."""
     name = await create_database(server)
-    connection = await asyncpg.connect(server.url(name))
-    try:
+    async with closing(await asyncpg.connect(server.url(name))) as connection:
         await migrate(connection, explicit=True)
-    finally:
-        await connection.close()
     return name
 
 
@@ -71,11 +68,7 @@ async def migrated_database(server: Cluster, template: str) -> AsyncIterator[str
 @pytest.fixture
 async def database_url(migrated_database: str) -> str:
     """The address of a migrated database with its roles: what the daemon finds at work."""
-    connection = await asyncpg.connect(migrated_database)
-    try:
-        await ensure_roles(connection)
-    finally:
-        await connection.close()
+    await made_roles(migrated_database)
     return migrated_database
 
 

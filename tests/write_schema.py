@@ -11,6 +11,7 @@ import asyncpg
 
 from harvestd.database.embedded_programs import find_package
 from harvestd.database.migrations import migrate
+from harvestd.database.pool import closing
 from harvestd.database.statements import sql_root
 from tests.clusters import (
     DEFAULT_VERSION,
@@ -51,11 +52,8 @@ async def write_schema() -> None:
     with running_cluster(DEFAULT_VERSION) as cluster:
         await create_daemon_role(cluster)
         url = cluster.url(await create_database(cluster))
-        connection = await asyncpg.connect(url)
-        try:
+        async with closing(await asyncpg.connect(url)) as connection:
             await migrate(connection, explicit=True)
-        finally:
-            await connection.close()
         path = sql_root() / "schema.sql"
         path.write_text(dump_schema(cluster, url), encoding="utf-8")
 

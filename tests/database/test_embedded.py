@@ -29,6 +29,7 @@ from harvestd.database.embedded_programs import (
     find_server_user,
     refuse_unreachable,
 )
+from harvestd.database.pool import closing
 from harvestd.errors import AlreadyOwned, EmbeddedError
 
 CHECKOUT = Path(__file__).parents[2]
@@ -133,11 +134,8 @@ def ask(url: str, sql: str, *arguments: object) -> Any:
     """The first value of the first row, asked in a loop of its own."""
 
     async def fetch() -> Any:
-        connection = await asyncpg.connect(url, timeout=30)
-        try:
+        async with closing(await asyncpg.connect(url, timeout=30)) as connection:
             return await connection.fetchval(sql, *arguments)
-        finally:
-            await connection.close()
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, fetch()).result()

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-from harvestd.database.pool import LOST
+from harvestd.database.pool import LOST, closing
 from harvestd.database.roles import (
     Roles,
     ensure_roles,
@@ -402,14 +402,13 @@ async def test_roles_made_by_a_superuser_are_told_from_missing_ones(
 
 
 async def test_a_superuser_may_be_the_daemon(server: Cluster, migrated_database: str) -> None:
-    admin = await asyncpg.connect(server.admin_url(database_of(migrated_database)))
-    try:
+    async with closing(
+        await asyncpg.connect(server.admin_url(database_of(migrated_database)))
+    ) as admin:
         roles = await ensure_roles(admin)
         await ensure_source_role(admin, roles, "git", scram_verifier("word"))
         seat = await seated(server, admin, migrated_database, roles)
         await seat.close()
-    finally:
-        await admin.close()
 
 
 async def test_a_cancelled_call_leaves_no_transaction_open(

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from harvestd.database.migrations import load_migrations, migrate
+from harvestd.database.pool import closing
 from tests.builders import a_run, a_tenant, query
 
 
@@ -35,8 +36,7 @@ async def test_another_program_is_told_what_it_may_not_write(
 async def test_a_database_that_has_such_values_is_mended_by_the_migration(
     empty_database: str,
 ) -> None:
-    connection = await asyncpg.connect(empty_database)
-    try:
+    async with closing(await asyncpg.connect(empty_database)) as connection:
         older = tuple(known for known in load_migrations() if known.number < 5)
         await migrate(connection, explicit=True, known=older)
         await connection.execute(
@@ -54,8 +54,6 @@ async def test_a_database_that_has_such_values_is_mended_by_the_migration(
             "SELECT script, origin, lower(covered) AS since, last_fetched_data_date AS watermark"
             " FROM data_source_run ORDER BY script"
         )
-    finally:
-        await connection.close()
 
     first, mended = datetime(1, 1, 3, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
     assert [row["runs_max"] for row in limits] == [None, 2]

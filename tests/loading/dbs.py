@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import asyncpg
-
 from harvestd.database.pool import Database
-from harvestd.database.roles import ensure_roles
 from harvestd.loading.facade import Db
 from harvestd.loading.fenced import Fenced
 from harvestd.loading.schemas import apply_source_schema
@@ -19,7 +16,7 @@ from harvestd.loading.seats import Binding, Seats
 from harvestd.loading.shapes import Shapes
 from harvestd.runs.claims import Claim, Claims
 from harvestd.terms import Window
-from tests.builders import a_replica, a_run, query
+from tests.builders import a_replica, a_run, made_roles, query
 
 DAY = timedelta(days=1)
 
@@ -69,9 +66,7 @@ class Shop:
 @asynccontextmanager
 async def a_shop(database: Database, url: str, schema_sql: str) -> AsyncIterator[Shop]:
     """The data source with its tables finished, and a replica with two seats."""
-    connection = await asyncpg.connect(url)
-    roles = await ensure_roles(connection)
-    await connection.close()
+    roles = await made_roles(url)
     await apply_source_schema(database, roles, source="shop", schema_sql=schema_sql)
     replica_id = (await a_replica(database)).replica_id
     seats = Seats(database, roles, replica_id, seats_max=2)

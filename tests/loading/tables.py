@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from harvestd.database.pool import closing
 from harvestd.database.statements import sql
 from harvestd.loading.columns import Column
 from harvestd.loading.rows import Row
@@ -26,12 +27,9 @@ async def connected(url: str) -> AsyncIterator[Connection]:
         "IntervalStyle": "sql_standard",
         "TimeZone": "America/St_Johns",
     }
-    connection = await asyncpg.connect(url, server_settings=settings)
-    try:
+    async with closing(await asyncpg.connect(url, server_settings=settings)) as connection:
         await connection.execute("CREATE SCHEMA probe")
         yield connection
-    finally:
-        await connection.close()
 
 
 async def shape_of(connection: Connection, table: str) -> TableShape:

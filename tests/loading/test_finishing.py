@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-import asyncpg
-
 from harvestd.database.pool import Database
-from harvestd.database.roles import ensure_roles
 from harvestd.loading.schemas import apply_source_schema
-from tests.builders import query
+from tests.builders import made_roles, query
 from tests.clusters import Cluster, database_of
 from tests.loading.dbs import a_shop
 
@@ -30,9 +27,7 @@ async def test_an_unchanged_file_is_finished_anew_after_an_upgrade_and_no_row_is
     rows = "SELECT id, xmin::text, ctid::text FROM shop.item ORDER BY id"
     file = "SELECT pg_relation_filenode('shop.item') AS file"
     before = await query(database_url, rows), await query(database_url, file)
-    connection = await asyncpg.connect(database_url)
-    roles = await ensure_roles(connection)
-    await connection.close()
+    roles = await made_roles(database_url)
 
     answers = [
         await apply_source_schema(database, roles, source="shop", schema_sql=SCHEMA)

@@ -16,7 +16,7 @@ import pytest
 
 from harvestd.catalog.discover import bundled_plugin_dir
 from harvestd.database import step
-from harvestd.database.pool import LOST, Database
+from harvestd.database.pool import LOST, Database, closing
 from harvestd.database.roles import Roles, ensure_roles, ensure_seat, scram_verifier
 from harvestd.errors import EntryRefused, SchemaRefused
 from harvestd.loading.inspection import PROBLEMS
@@ -92,11 +92,8 @@ class Wall:
 
 @asynccontextmanager
 async def wall_at(url: str) -> AsyncIterator[Wall]:
-    connection = await asyncpg.connect(url)
-    try:
+    async with closing(await asyncpg.connect(url)) as connection:
         yield Wall(Database(url), await ensure_roles(connection), connection, url)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

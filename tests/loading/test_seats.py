@@ -11,11 +11,10 @@ import asyncpg
 import pytest
 
 from harvestd.database.pool import Database
-from harvestd.database.roles import ensure_roles
 from harvestd.errors import Unreachable
 from harvestd.loading.seats import Binding, Seat, Seats
 from harvestd.runs.claims import Claim, Claims
-from tests.builders import a_replica, a_run, a_transaction, query
+from tests.builders import a_replica, a_run, a_transaction, made_roles, query
 from tests.processes import wait_until
 from tests.runs.test_claims import until_somebody_waits_for_a_lock
 
@@ -60,9 +59,7 @@ class Holder:
 
 
 async def a_holder(database: Database, url: str) -> Holder:
-    connection = await asyncpg.connect(url)
-    roles = await ensure_roles(connection)
-    await connection.close()
+    roles = await made_roles(url)
     replica_id = (await a_replica(database)).replica_id
     seats = Seats(database, roles, replica_id, seats_max=2)
     return Holder(seats, Claims(database, replica_id), url)

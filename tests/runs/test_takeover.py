@@ -15,14 +15,13 @@ import pytest
 
 from harvestd.database import step as steps
 from harvestd.database.pool import Database
-from harvestd.database.roles import ensure_roles
 from harvestd.database.statements import load_statements
 from harvestd.loading.seats import Binding, Seats
 from harvestd.runs.claims import Claim, Claims, Listed, Refusal
 from harvestd.runs.heartbeat import HELD_AFTER_DEATHS, Heartbeat
 from harvestd.service.acts import Acts
 from harvestd.terms import RunKey, Window
-from tests.builders import a_replica, a_run, an_ending, query, silence
+from tests.builders import a_replica, a_run, an_ending, made_roles, query, silence
 
 Scenario = Callable[[Database, str], Awaitable[list[str]]]
 
@@ -109,9 +108,7 @@ async def a_replica_that_pauses_before_its_record(database: Database, url: str) 
 
 async def a_replica_that_pauses_while_its_backend_writes(database: Database, url: str) -> list[str]:
     """While the dead one's backend cannot be ended, its run must not be given to another."""
-    connection = await asyncpg.connect(url)
-    roles = await ensure_roles(connection)
-    await connection.close()
+    roles = await made_roles(url)
     paused = await a_replica(database)
     # What ends backends does nothing, as on a server under load: the backend stays.
     never_ends = {"end_dead_backends": "SELECT 0::bigint AS ended"}
@@ -185,9 +182,7 @@ async def test_a_counter_at_its_end_keeps_no_other_run_of_the_dead_from_being_fr
 async def test_a_reaper_ends_the_backends_of_the_dead_and_of_nobody_else(
     database: Database, database_url: str
 ) -> None:
-    connection = await asyncpg.connect(database_url)
-    roles = await ensure_roles(connection)
-    await connection.close()
+    roles = await made_roles(database_url)
     dead, living = await a_replica(database), await a_replica(database)
     held = []
     for replica, script in ((dead, "a"), (living, "b")):

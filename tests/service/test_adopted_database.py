@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 
 from harvestd.database.migrations import migrate
+from harvestd.database.pool import closing
 from tests.builders import a_tenant, query
 from tests.daemons import SIMPLE, cycle, running_app
 from tests.database.test_adoption import PRISMA
@@ -20,8 +21,7 @@ THREE_DAYS_AGO = datetime.now(UTC).replace(hour=0, minute=0, second=0, microseco
 
 async def adopt(url: str) -> None:
     """Prisma's tables with a tenant that collected until three days ago; then `migrate`."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with closing(await asyncpg.connect(url)) as connection:
         await connection.execute(PRISMA)
         await connection.execute(
             "INSERT INTO tenant (id, name, slug) VALUES ('acme', 'Acme', 'acme');"
@@ -35,8 +35,6 @@ async def adopt(url: str) -> None:
             THREE_DAYS_AGO.replace(tzinfo=None),
         )
         await migrate(connection, explicit=True)
-    finally:
-        await connection.close()
 
 
 async def windows(url: str) -> list[tuple[datetime, datetime]]:
@@ -113,11 +111,8 @@ async def test_reader_members_see_every_tenants_rows_and_strangers_see_none(
         reader = app.schemas.roles.reader
     seen = "SELECT count(DISTINCT tenant_id) AS n FROM probe.event"
     (as_daemon,) = await query(database_url, seen)
-    connection = await asyncpg.connect(database_url)
-    try:
+    async with closing(await asyncpg.connect(database_url)) as connection:
         await connection.execute(f"GRANT {reader} TO CURRENT_USER")
         await connection.execute(f"SET ROLE {reader}")
         as_reader = await connection.fetchval(seen)
-    finally:
-        await connection.close()
     assert (as_daemon["n"], as_reader) == (2, 2)
