@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.database.pool import LOST, STATEMENT_SECONDS, translate
-from harvestd.database.roles import OPTIONS_SINCE, Roles
+from harvestd.database.roles import Roles, membership
 from harvestd.database.statements import sql
 from harvestd.errors import DatabaseError
 
@@ -80,8 +80,7 @@ async def _become_reader(connection: asyncpg.Connection[Any], roles: Roles) -> N
     )
     if not superuser:
         # Rolled back with the rest: nobody becomes a member by looking.
-        modern = connection.get_server_version().major >= OPTIONS_SINCE
-        options = " WITH INHERIT FALSE, SET TRUE" if modern else ""
+        options = membership(connection, inherit=False, set_=True)
         await connection.execute(f"GRANT {roles.reader} TO SESSION_USER{options}")
     await connection.execute(f"SET LOCAL ROLE {roles.reader}")
     await connection.execute("SET TRANSACTION READ ONLY")

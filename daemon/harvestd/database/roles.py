@@ -32,8 +32,6 @@ SEAT_CONNECTIONS_MAX = 2
 # Any fixed number will do; "hrol" in ASCII.  Concurrent GRANTs on one object fail otherwise
 # ("tuple concurrently updated").
 LOCK = 0x68726F6C
-OPTIONS_SINCE = 16
-"""Since PostgreSQL 16 INHERIT and SET belong to a membership, before that to the member."""
 EXEC_FUNCTIONS = (
     "harvestd_api.tenant()",
     "harvestd_api.checkpoint(timestamptz)",
@@ -129,12 +127,12 @@ async def ensure_seat(
     password = _checked(verifier)
     async with _changing(connection):
         seen = await _see_role(connection, name)
-        modern = _modern(connection)
         if not seen["made"]:
-            inherit = "NOINHERIT" if modern else "INHERIT"
+            inherit = "NOINHERIT" if membership_has_options(connection) else "INHERIT"
             limit = f"CONNECTION LIMIT {SEAT_CONNECTIONS_MAX}"
             await connection.execute(f"CREATE ROLE {name} LOGIN {inherit} {limit}")
-            await connection.execute(f"GRANT {roles.exec} TO {name}" + _options(modern, set_=False))
+            options = membership(connection, inherit=True, set_=False)
+            await connection.execute(f"GRANT {roles.exec} TO {name}{options}")
         if not seen["member"] and not seen["superuser"]:
             await _join(connection, name, set_=False)
         await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
@@ -288,16 +286,19 @@ async def _see_role(connection: asyncpg.Connection[Any], name: str) -> Mapping[s
 
 async def _join(connection: asyncpg.Connection[Any], name: str, *, set_: bool) -> None:
     """Make the session's role a member, with the member's rights at once."""
-    options = _options(_modern(connection), set_=set_)
+    options = membership(connection, inherit=True, set_=set_)
     await connection.execute(f"GRANT {name} TO SESSION_USER{options}")
 
 
-def _options(modern: bool, *, set_: bool) -> str:
-    return f" WITH INHERIT TRUE, SET {str(set_).upper()}" if modern else ""
+def membership(connection: asyncpg.Connection[Any], *, inherit: bool, set_: bool) -> str:
+    """What follows a GRANT of a role: whether its rights come along, and whether to become it."""
+    options = f" WITH INHERIT {str(inherit).upper()}, SET {str(set_).upper()}"
+    return options if membership_has_options(connection) else ""
 
 
-def _modern(connection: asyncpg.Connection[Any]) -> bool:
-    return connection.get_server_version().major >= OPTIONS_SINCE
+def membership_has_options(connection: asyncpg.Connection[Any]) -> bool:
+    """Since PostgreSQL 16 INHERIT and SET belong to a membership, before that to the member."""
+    return connection.get_server_version().major >= 16
 
 
 async def _reset(connection: asyncpg.Connection[Any], name: str) -> None:

@@ -23,7 +23,7 @@ import asyncpg
 
 from harvestd.database.pool import LOST, Database, translate
 from harvestd.database.roles import LOCK as ROLES_LOCK
-from harvestd.database.roles import OPTIONS_SINCE, Roles
+from harvestd.database.roles import Roles, membership, membership_has_options
 from harvestd.database.statements import sql
 from harvestd.errors import RunError
 from harvestd.loading.facade import Db
@@ -180,14 +180,13 @@ async def _admit(connection: asyncpg.Connection[Any], roles: Roles) -> None:
 
     Committed, once ever: held in the trial's transaction it would keep replicas from making seats.
     """
-    modern = connection.get_server_version().major >= OPTIONS_SINCE
     admitted = await connection.fetchval(
         "SELECT pg_catalog.pg_has_role(session_user, $1::text::name, $2)",
         roles.exec,
-        "SET" if modern else "MEMBER",
+        "SET" if membership_has_options(connection) else "MEMBER",
     )
     if not admitted:
-        options = " WITH INHERIT FALSE, SET TRUE" if modern else ""
+        options = membership(connection, inherit=False, set_=True)
         async with connection.transaction():
             await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", ROLES_LOCK)
             await connection.execute(f"GRANT {roles.exec} TO SESSION_USER{options}")
