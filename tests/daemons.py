@@ -8,13 +8,18 @@ import textwrap
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from harvestd.service.app import App
 from harvestd.settings import load_settings
+from tests.builders import query
 from tests.processes import wait_until
 
 WITHIN = 20.0
 """Seconds after which an event that a test waits for is missing."""
+
+PROBE = {"probe": {"KEY": "value"}}
+"""The configuration of a tenant for the data source of most tests."""
 
 EVENT_TABLE = """
 CREATE TABLE IF NOT EXISTS {source}.event (
@@ -35,6 +40,7 @@ async def run(env, db, tenant_id, start_date, end_date):
 GATED = """
 import asyncio
 from pathlib import Path
+from typing import Any
 catch_up = False
 async def run(env, db, tenant_id, start_date, end_date):
     while not Path(env["GATES"], __name__.rpartition(".")[2]).exists():
@@ -105,3 +111,9 @@ async def in_hand(app: App, attempts: int = 1) -> None:
         return len(app.hands.by_run) == attempts
 
     await wait_until(taken, f"{attempts} attempts in progress")
+
+
+async def runs(url: str) -> dict[str, dict[str, Any]]:
+    """Every run row by tenant/source/script."""
+    rows = await query(url, "SELECT *, status::text AS word FROM data_source_run")
+    return {f"{r['tenant_id']}/{r['data_source']}/{r['script']}": r for r in rows}

@@ -9,9 +9,8 @@ import pytest
 
 from harvestd.terms import Outcome
 from tests.builders import a_tenant, query
-from tests.daemons import SIMPLE, WITHIN, cycle, in_hand, running_app, write_plugins
+from tests.daemons import PROBE, SIMPLE, WITHIN, cycle, in_hand, running_app, runs, write_plugins
 from tests.processes import harvestd_run
-from tests.service.test_daemon import PROBE, runs
 
 MAIN = "acme/probe/main"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_tenant, query
-from tests.daemons import SIMPLE, WITHIN, cycle, in_hand, running_app
-from tests.service.test_daemon import PROBE, runs
+from tests.daemons import PROBE, SIMPLE, WITHIN, cycle, in_hand, running_app, runs
 
 MAIN = "acme/probe/main"
 

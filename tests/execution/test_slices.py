@@ -6,8 +6,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 from tests.builders import a_tenant, query
-from tests.daemons import SIMPLE, cycle, in_hand, running_app
-from tests.service.test_daemon import PROBE, runs
+from tests.daemons import PROBE, SIMPLE, cycle, in_hand, running_app, runs
 
 LONG = (
     """

@@ -13,9 +13,8 @@ import pytest
 from harvestd.execution.watchdog import ENDED_BY_WATCHDOG, LAST_WORDS, Watchdog
 from harvestd.runs.heartbeat import HELD_AFTER_DEATHS
 from tests.builders import a_tenant
-from tests.daemons import SIMPLE, WITHIN, write_plugins
+from tests.daemons import SIMPLE, WITHIN, runs, write_plugins
 from tests.processes import Daemon, harvestd_run, wait_until
-from tests.service.test_daemon import runs
 
 BLOCKS = """
 import asyncio, time

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
 
-from harvestd.database.pool import Database
-from harvestd.database.roles import Roles, ensure_roles
-from harvestd.errors import SchemaRefused
-from harvestd.loading.schemas import apply_source_schema
+from tests.loading.walls import Wall
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -21,32 +16,6 @@ TABLE = (
     " (tenant_id text NOT NULL, id int, word text, PRIMARY KEY (tenant_id, id));\n"
 )
 SECRET, NUMBER = "confidential", 48151
-
-
-@dataclass(frozen=True, slots=True)
-class Wall:
-    """A database as the daemon finds it, and the daemon's own connection to it."""
-
-    url: str
-    daemon: Connection
-    roles: Roles
-
-    async def apply(self, sql: str) -> None:
-        """Apply ``sql`` as the schema.sql of the data source shop."""
-        await apply_source_schema(Database(self.url), self.roles, source="shop", schema_sql=sql)
-
-    async def refusal(self, sql: str) -> SchemaRefused:
-        """The error that ``sql`` ends in."""
-        with pytest.raises(SchemaRefused) as refused:
-            await self.apply(sql)
-        return refused.value
-
-
-@pytest.fixture
-async def wall(database_url: str) -> AsyncIterator[Wall]:
-    connection = await asyncpg.connect(database_url)
-    yield Wall(database_url, connection, await ensure_roles(connection))
-    await connection.close()
 
 
 # Telling rows in an error

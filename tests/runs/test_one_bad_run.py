@@ -13,9 +13,8 @@ from harvestd.database.pool import Database
 from harvestd.errors import DatabaseError
 from harvestd.runs.claims import Claim, Refusal
 from tests.builders import a_run, a_tenant, a_transaction, an_ending, query
-from tests.daemons import GATED, cycle, in_hand, running_app, write_plugins
+from tests.daemons import GATED, PROBE, cycle, in_hand, running_app, runs, write_plugins
 from tests.runs.test_claims import a_claimer, until_somebody_waits_for_a_lock
-from tests.service.test_daemon import PROBE, runs
 
 IDLE = "catch_up = False\nasync def run(*_): pass\n"
 BRIEF = """

@@ -13,9 +13,8 @@ from harvestd.database import step as steps
 from harvestd.service.app import App
 from harvestd.terms import Outcome
 from tests.builders import a_tenant, a_transaction, query
-from tests.daemons import GATED, WITHIN, in_hand, running_app
+from tests.daemons import GATED, WITHIN, in_hand, running_app, runs
 from tests.processes import wait_until
-from tests.service.test_daemon import runs
 
 IDLE = "catch_up = False\nasync def run(*_): pass\n"
 SHORT = {"lease_seconds": 3.0}

@@ -10,9 +10,8 @@ import pytest
 
 from harvestd.service.acts import Acts
 from tests.builders import a_run, a_tenant, query
-from tests.daemons import SIMPLE, cycle, in_hand, running_app, write_plugins
+from tests.daemons import PROBE, SIMPLE, cycle, in_hand, running_app, runs, write_plugins
 from tests.processes import wait_until
-from tests.service.test_daemon import PROBE, runs
 
 MAIN = "acme/probe/main"
 FAILING = "async def run(*_):\n    raise ValueError('not yet')\n"

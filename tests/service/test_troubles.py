@@ -10,9 +10,8 @@ from harvestd.service import source_schemas
 from harvestd.service.status import Status
 from tests.builders import a_tenant, a_transaction, query
 from tests.cli.shell import harvestd
-from tests.daemons import EVENT_TABLE, SIMPLE, cycle, running_app, write_plugins
+from tests.daemons import EVENT_TABLE, PROBE, SIMPLE, cycle, running_app, runs, write_plugins
 from tests.processes import wait_until
-from tests.service.test_daemon import PROBE, runs
 
 MAIN = "acme/probe/main"
 
