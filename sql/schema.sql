@@ -129,6 +129,19 @@ CREATE FUNCTION harvestd.me() RETURNS harvestd.binding
                                    FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
 $$;
 
+CREATE FUNCTION harvestd.note_changed_ids() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO harvestd.config_change (tenant_id)
+    (SELECT before.id FROM before EXCEPT SELECT after.id FROM after)
+    UNION
+    (SELECT after.id FROM after EXCEPT SELECT before.id FROM before);
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION harvestd.note_config_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -488,11 +501,9 @@ CREATE TRIGGER harvestd_note_truncate AFTER TRUNCATE ON public.tenant FOR EACH S
 
 CREATE TRIGGER harvestd_note_truncate AFTER TRUNCATE ON public.tenant_data_source_config FOR EACH STATEMENT EXECUTE FUNCTION harvestd.note_config_change();
 
-CREATE TRIGGER harvestd_note_update_new AFTER UPDATE ON public.tenant REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION harvestd.note_config_change();
+CREATE TRIGGER harvestd_note_update AFTER UPDATE ON public.tenant REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION harvestd.note_changed_ids();
 
 CREATE TRIGGER harvestd_note_update_new AFTER UPDATE ON public.tenant_data_source_config REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION harvestd.note_config_change();
-
-CREATE TRIGGER harvestd_note_update_old AFTER UPDATE ON public.tenant REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION harvestd.note_config_change();
 
 CREATE TRIGGER harvestd_note_update_old AFTER UPDATE ON public.tenant_data_source_config REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION harvestd.note_config_change();
 
@@ -506,6 +517,8 @@ REVOKE ALL ON FUNCTION harvestd.keep_holder() FROM PUBLIC;
 REVOKE ALL ON FUNCTION harvestd.make_history_partitions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION harvestd.me() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION harvestd.note_changed_ids() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION harvestd.note_config_change() FROM PUBLIC;
 

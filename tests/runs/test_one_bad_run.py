@@ -257,7 +257,7 @@ async def test_while_an_old_transaction_stays_open_a_change_wakes_a_run_only_onc
     async with running_app(database_url, tmp_path, {"probe/main.py": WAITS}) as app:
         await app.feeder.idle()
         async with a_transaction(database_url, "SELECT pg_current_xact_id()"):
-            await query(database_url, "UPDATE tenant SET name = 'Acme'")
+            await query(database_url, "UPDATE tenant_data_source_config SET value = value")
             for _ in range(3):
                 await cycle(app, forced=False)
         run = (await runs(database_url))["acme/probe/main"]

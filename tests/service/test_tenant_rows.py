@@ -1,0 +1,44 @@
+"""What changes in a tenant's row says nothing of its data sources' configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders import a_tenant, query
+from tests.daemons import cycle, running_app
+from tests.service.test_daemon import PROBE
+
+FAILING = "async def run(*_):\n    raise ValueError('not yet')\n"
+LIMITED = """
+    from datetime import UTC, datetime
+    from harvestd.plugin import Wait
+    async def run(*_):
+        raise Wait(datetime(2126, 1, 1, tzinfo=UTC), "429")
+"""
+
+
+@pytest.mark.parametrize(
+    "change", ["name = 'Acme Ltd'", "runs_max = 8", "paused_at = now()", "id = 'acme'"]
+)
+async def test_what_changes_of_a_tenant_itself_ends_no_rate_limit_and_no_backoff(
+    database_url: str, tmp_path: Path, change: str
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    plugins = {"probe/main.py": LIMITED, "probe/bad.py": FAILING}
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await app.feeder.idle()
+        await query(database_url, f"UPDATE tenant SET {change}")
+        await cycle(app, forced=False)
+        kept = await query(
+            database_url,
+            "SELECT script, status::text, not_before > now() AS held, failures"
+            " FROM data_source_run ORDER BY script DESC",
+        )
+
+    assert kept == [
+        {"script": "main", "status": "WAITING", "held": True, "failures": 0},
+        {"script": "bad", "status": "FAILED", "held": False, "failures": kept[1]["failures"]},
+    ]
+    assert kept[1]["failures"] > 0
