@@ -27,9 +27,7 @@ woken AS (
     SET due_at     = least(run.due_at, now()),
         not_before = '-infinity',
         failures   = 0,
-        deaths     = 0,
-        status     = CASE WHEN run.status = 'WAITING' THEN 'PENDING'::public."DataSourceRunStatus"
-                          ELSE run.status END
+        deaths     = 0
     FROM free
     WHERE run.run_no = free.run_no
     RETURNING run.run_no
