@@ -224,7 +224,10 @@ async def test_a_row_that_somebody_keeps_locked_stops_no_cycle(
                 "UPDATE data_source_run SET failures = 1, due_at = now() + interval '1 hour' "
                 "WHERE tenant_id = 'acme'",
             )
-            await query(database_url, "UPDATE tenant SET name = 'Acme' WHERE id = 'acme'")
+            await query(
+                database_url,
+                "UPDATE tenant_data_source_config SET value = value WHERE tenant_id = 'acme'",
+            )
         before = await runs(database_url)
         lock = "SELECT FROM data_source_run WHERE tenant_id = 'acme' FOR UPDATE"
         async with a_transaction(database_url, lock):
