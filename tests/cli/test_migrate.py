@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import asyncpg
 
 from tests.builders import query
@@ -51,3 +53,16 @@ async def test_all_columns_that_do_not_fit_are_named_at_once(empty_database: str
     assert "config.value is of type character varying" in what
     assert "public.data_source_run ADD COLUMN error text;" in next_step
     assert "ADD COLUMN completed_at timestamp with time zone;" in next_step
+
+
+async def test_a_refused_schema_is_not_called_up_to_date(database_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "probe"
+    folder.mkdir()
+    (folder / "schema.sql").write_text("CREATE TABL x")
+    settings = {"PLUGIN_DIRS": str(tmp_path)}
+    done = await harvestd("migrate", url=database_url, settings=settings)
+
+    assert done.code == 1
+    assert "probe/schema.sql:1: syntax error" in done.err
+    assert "schema.sql refused: probe; all else is up to date" in done.err
+    assert "up to date" not in done.out

@@ -54,8 +54,11 @@ def migrate_database(*, dry_run: bool, as_json: bool) -> int:
         print_json(done)
     elif done.migrations:
         print(f"applied {count(len(done.migrations), 'migration')}")
-    else:
+    elif not done.refused:
         print("the database is up to date")
+    if done.refused and not as_json:
+        names = ", ".join(one["source"] for one in done.refused)
+        note(f"schema.sql refused: {names}; all else is up to date")
     return 1 if done.refused else 0
 
 
