@@ -42,7 +42,9 @@ async def test_each_script_is_shown_with_what_it_exports_and_its_file(tmp_path: 
     assert repository["resources"] == ["repository"]
     assert issue["file"] == str(tmp_path / "a b" / "tracker" / "issue.py")
     assert len(issue["content_hash"]) == 64
-    assert issue["content_hash"][:12] in table.out
+    assert table.out.count(issue["content_hash"][:12]) == 1  # it is of the folder, as is its path
+    assert table.out.count(str(tmp_path / "a b" / "tracker")) == 1
+    assert max(map(len, whole.out.partition("data source")[0].splitlines())) <= 80
     assert "3 d" in table.out
     assert "snapshot" in table.out
     assert "printed while it is imported" in table.err

@@ -85,7 +85,7 @@ def _print(
 ) -> None:
     if scripts:
         print_rows(
-            ("script", "provides", "needs", "window", "interval", "content", "file"),
+            ("script", "provides", "needs", "window", "interval"),
             [
                 (
                     str(script.name),
@@ -93,12 +93,20 @@ def _print(
                     " ".join(script.dependencies),
                     _span(script.width) if script.catch_up else "snapshot",
                     _span(script.interval) if script.interval else "each tick",
-                    script.content_hash[:HASH_CHARS],
-                    printable(str(files.get(id(script), ""))),
                 )
                 for script in scripts
             ],
-            folded=("provides", "needs", "file"),
+            folded=("provides", "needs"),
+        )
+        print()
+        folders = {
+            (script.name.source, script.content_hash[:HASH_CHARS], files[id(script)].parent)
+            for script in scripts
+        }
+        print_rows(
+            ("data source", "content", "folder"),
+            [(source, content, printable(str(path))) for source, content, path in sorted(folders)],
+            folded=("folder",),
         )
     else:
         note("no plugin folder here holds a script that can be used")
