@@ -89,6 +89,26 @@ async def test_reading_where_nothing_was_ever_started_makes_nothing(tmp_path: Pa
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trigger",),
+        ("tenant", "pause", "acme"),
+        ("reset", "acme", "--yes"),
+        ("config", "set", "acme", "git", "KEY"),
+    ],
+)
+async def test_changing_what_cannot_be_there_makes_no_database_in_a_misspelt_folder(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "never started"
+    done = await harvestd(*words, given="value", settings={"DATA_DIR": str(folder)})
+
+    assert done.code == 1
+    assert "there is no database in" in done.err
+    assert not folder.exists()
+
+
 def test_a_mistake_of_harvestd_shows_no_text_of_the_exception() -> None:
     program = (
         "import sys; from harvestd.cli import main, look;"

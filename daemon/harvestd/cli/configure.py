@@ -23,7 +23,7 @@ def add_tenant(tenant_id: str, name: str, *, as_json: bool) -> int:
     if name:
         checked_name("tenant's name", name)
 
-    with changing_database() as call:
+    with changing_database(makes=True) as call:
         added = call(lambda database: Acts(database).add_tenant(tenant_id, name))
     if as_json:
         print_json({"tenant_id": tenant_id, "added": added})

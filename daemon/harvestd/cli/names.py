@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 from harvestd.cli.output import Unknown, UsageError, count, note
@@ -17,7 +18,9 @@ async def refuse_unknown_tenant(status: Status, tenant_id: str) -> None:
     """Raise Unknown, with the nearest id, for a tenant that is not there."""
     if await status.tenant(tenant_id) is None:
         there = await status.tenant_ids_like(tenant_id)
-        raise unknown("tenant", tenant_id, there, add=f"harvestd tenant add {tenant_id}")
+        raise unknown(
+            "tenant", tenant_id, there, add=f"harvestd tenant add {shlex.quote(tenant_id)}"
+        )
 
 
 async def is_paused(status: Status, tenant_id: str) -> bool:

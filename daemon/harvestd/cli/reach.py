@@ -53,18 +53,22 @@ def ask_database(ask: Work[T]) -> T:
 
 
 @contextmanager
-def changing_database(*, only_look: bool = False) -> Iterator[Callable[[Work[Any]], Any]]:
+def changing_database(
+    *, only_look: bool = False, makes: bool = False
+) -> Iterator[Callable[[Work[Any]], Any]]:
     """What calls its argument with a database that is migrated first where that is admitted.
 
     Several calls in one block share an embedded server that was started for them, and may ask
-    a person in between.  ``only_look`` (--dry-run, --watch): it is neither made nor migrated.
+    a person in between.  ``only_look`` (--dry-run, --watch): it is not migrated.  ``makes``: an
+    embedded one that was never started is made; where only something that is there can change,
+    a misspelt DATA_DIR should be told instead.
 
     Raises: SchemaTooOld, SchemaTooNew, Unreachable, EmbeddedError, HarvestdError.
     """
     settings = command_settings()
     configure(settings)
     prepare = _see_schema if only_look else _migrate
-    with reached(settings, own=False, makes=not only_look) as at:
+    with reached(settings, own=False, makes=makes) as at:
         yield lambda act: asyncio.run(_prepared(at.url, prepare, act))
 
 
@@ -100,8 +104,8 @@ def reached(settings: Settings, *, own: bool, makes: bool = True) -> Iterator[Re
         raise HarvestdError(
             f"there is no database in {settings.data_dir} yet",
             why=f"{PREFIX}DATABASE_URL is not set, and nobody has started the embedded one there",
-            next_step=f"harvestd run, harvestd demo, or set {PREFIX}DATABASE_URL or "
-            f"{PREFIX}DATA_DIR to where it is",
+            next_step=f"harvestd tenant add, harvestd run, harvestd demo, or set "
+            f"{PREFIX}DATABASE_URL or {PREFIX}DATA_DIR to where it is",
         )
     with ExitStack() as stack:
         # A signal must not leave the server behind without anybody who uses it.
