@@ -8,6 +8,7 @@ from harvestd.catalog.script import Script
 from harvestd.cli.moments import stretch
 from harvestd.cli.names import is_paused, note_paused, refuse_unknown_names, runs_chosen
 from harvestd.cli.output import (
+    NOBODY_RUNS,
     UsageError,
     confirm,
     count,
@@ -44,7 +45,7 @@ def backfill_runs(
     catalog = read_catalog(command_settings())
     scripts = catalog.scripts_of(catalog.sources)
 
-    async def look(database: Database) -> tuple[Window, list[Rereading], bool]:
+    async def look(database: Database) -> tuple[Window, list[Rereading], bool, bool]:
         status = Status(database)
         window = stretch(since, until, await status.now())
         if asked.tenant_id is None:
@@ -53,10 +54,11 @@ def backfill_runs(
         else:
             await runs_chosen(status, asked.tenant_id, asked.source, asked.script)
             paused = await is_paused(status, asked.tenant_id)
-        return window, await Acts(database).preview_backfill(asked, window, scripts), paused
+        rereading = await Acts(database).preview_backfill(asked, window, scripts)
+        return window, rereading, paused, bool(await status.replicas())
 
     with changing_database(only_look=dry_run) as call:
-        window, rereading, paused = call(look)
+        window, rereading, paused, alive = call(look)
 
         async def act(database: Database) -> list[Backfilled]:
             return await Acts(database).backfill(asked, window)
@@ -82,6 +84,8 @@ def backfill_runs(
             note(f"under way, will be given up and begun again: {count(held, 'run')}")
     if asked.tenant_id is not None and paused:
         note_paused(asked.tenant_id)
+    if rereading and not alive:
+        note(NOBODY_RUNS)
     return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from harvestd.cli.names import is_paused, note_paused, runs_chosen
-from harvestd.cli.output import UsageError, confirm, count, note, print_json
+from harvestd.cli.output import NOBODY_RUNS, UsageError, confirm, count, note, print_json
 from harvestd.cli.reach import changing_database
 from harvestd.database.pool import Database
 from harvestd.service.acts import Acts, Chosen
-from harvestd.service.status import RunSeen, Status
+from harvestd.service.status import Overview, RunSeen, Status
 from harvestd.terms import ScriptName
 
 
@@ -22,11 +22,13 @@ def trigger_runs(
             next_step="harvestd trigger TENANT --source SOURCE, or harvestd trigger",
         )
 
-    async def act(database: Database) -> tuple[list[Chosen], bool | None, bool]:
+    async def act(database: Database) -> tuple[list[Chosen], bool, bool, Overview | None]:
         status, acts = Status(database), Acts(database)
         chosen: list[Chosen] = []
-        paused = False
-        if tenant_id is not None:
+        paused, whole = False, None
+        if tenant_id is None:
+            whole = await status.overview()
+        else:
             runs = await runs_chosen(status, tenant_id, source, script)
             chosen = [_chosen(run) for run in runs if not run.retired]
             paused = await is_paused(status, tenant_id)
@@ -35,16 +37,16 @@ def trigger_runs(
                 await acts.trigger_all()
             else:
                 chosen = await acts.trigger(tenant_id, source, script)
-        return chosen, paused, bool(await status.replicas())
+        return chosen, paused, bool(await status.replicas()), whole
 
     with changing_database(only_look=dry_run) as call:
-        chosen, paused, alive = call(act)
+        chosen, paused, alive, whole = call(act)
     due = [str(one.name) for one in chosen if not one.held]
     under_way = [str(one.name) for one in chosen if one.held]
     if as_json:
         print_json({"tenant_id": tenant_id, "due": due, "under_way": under_way, "dry_run": dry_run})
     elif tenant_id is None:
-        note(f"a cycle over every run {'would be' if dry_run else 'was'} asked for")
+        note(f"{_cycle_over(whole)} {'would be' if dry_run else 'was'} asked for")
     else:
         note(f"{'would be due' if dry_run else 'due'} now: {', '.join(due) or 'none'}")
         if under_way:
@@ -52,8 +54,16 @@ def trigger_runs(
     if tenant_id is not None and paused:
         note_paused(tenant_id)
     if not alive:
-        note("no replica is running: harvestd run takes them up")
+        note(NOBODY_RUNS)
     return 0
+
+
+def _cycle_over(whole: Overview | None) -> str:
+    """What a forced cycle takes: a run that waits for a date goes on waiting."""
+    if whole is None:
+        return "a cycle over every run"
+    paused = f" ({count(whole.paused, 'tenant')} paused, left out)" if whole.paused else ""
+    return f"a cycle over all {count(whole.runs, 'run')}{paused}, but those that wait for a date,"
 
 
 def reset_runs(
@@ -67,14 +77,16 @@ def reset_runs(
 ) -> int:
     """Forget progress; the exit code."""
 
-    async def look(database: Database) -> list[RunSeen]:
-        return await runs_chosen(Status(database), tenant_id, source, script)
+    async def look(database: Database) -> tuple[list[RunSeen], bool]:
+        status = Status(database)
+        runs = await runs_chosen(status, tenant_id, source, script)
+        return runs, bool(await status.replicas())
 
     async def act(database: Database) -> list[Chosen]:
         return await Acts(database).reset(tenant_id, source, script)
 
     with changing_database(only_look=dry_run) as call:
-        runs: list[RunSeen] = call(look)
+        runs, alive = call(look)
         names = ", ".join(f"{run.data_source}/{run.script}" for run in runs)
         question = (
             f"This forgets how far {count(len(runs), 'run')} of {tenant_id} came ({names}): "
@@ -92,6 +104,8 @@ def reset_runs(
     note(f"{'would be ' if dry_run else ''}reset: {', '.join(str(one.name) for one in reset)}")
     if held := [str(one.name) for one in reset if one.held]:
         note(f"under way, will be given up and begun again: {', '.join(held)}")
+    if not alive:
+        note(NOBODY_RUNS)
     return 0
 
 

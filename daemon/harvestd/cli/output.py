@@ -29,6 +29,7 @@ WIDTH_ELSEWHERE = 240
 CELL_CHARS_MAX = 200
 WORD_CHARS_MAX = 20
 SHORT_SPAN = timedelta(days=3)
+NOBODY_RUNS = "no replica is running: harvestd run takes them up"
 
 
 class UsageError(HarvestdError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harvestd.cli.names import checked_name, refuse_unknown_tenant
-from harvestd.cli.output import UsageError, note, print_json
+from harvestd.cli.output import NOBODY_RUNS, UsageError, note, print_json
 from harvestd.cli.reach import changing_database
 from harvestd.database.pool import Database
 from harvestd.service.acts import Acts, Chosen
@@ -121,7 +121,7 @@ def resume_tenant(tenant_id: str, *, dry_run: bool, as_json: bool) -> int:
     would = "would go on, due" if dry_run else "goes on, due"
     note(f"tenant {tenant_id} {would} now: {', '.join(names) or 'no run yet'}")
     if not alive:
-        note("no replica is running: harvestd run takes them up")
+        note(NOBODY_RUNS)
     return 0
 
 
