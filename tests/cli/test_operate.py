@@ -36,6 +36,7 @@ async def test_a_trigger_without_a_tenant_asks_every_replica_for_a_forced_cycle(
     database_url: str,
 ) -> None:
     done = await harvestd("trigger", "--json", url=database_url)
+    text = await harvestd("trigger", "--dry-run", url=database_url)
     rows = await query(
         database_url,
         "SELECT forced_at > now() - interval '1 minute' AS asked FROM harvestd.installation",
@@ -43,6 +44,7 @@ async def test_a_trigger_without_a_tenant_asks_every_replica_for_a_forced_cycle(
 
     assert done.json == {"tenant_id": None, "due": [], "under_way": [], "dry_run": False}
     assert rows[0]["asked"]
+    assert "a cycle over all 0 runs, but those that wait for a date, would be asked for" in text.err
     assert "no replica is running" in done.err
 
 

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 
+from harvestd.cli.demo import Collected, tell
 from harvestd.cli.live import Watch, showing
 from harvestd.cli.output import cell, lasting, plain, print_rows, print_told, say_error, span
-from harvestd.cli.serving import print_report
+from harvestd.cli.serving import name_troubles, print_report
 from harvestd.errors import BadExport, HarvestdError
 from harvestd.execution.hands import Hand
 from harvestd.service.status import RunReported
@@ -79,31 +80,70 @@ def shown_on(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 def test_the_demos_table_fits_80_columns_without_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = shown_on(monkeypatch)
-    print_report(
-        [
-            RunReported(
-                tenant_id="globex",
-                data_source="git",
-                script="repository",
-                status="COMPLETED",
-                blocked_by=None,
-                reason=None,
-                error=None,
-                waits_until=None,
-                windows=1,
-                rows_written=12_345,
-                seconds=12.3,
-                covered_from=NOON - timedelta(days=90),
-                covered_to=NOON,
-            )
-        ]
-    )
+    print_report([a_report()])
     *_, row = screen.getvalue().splitlines()
 
     assert row.split() == [
         *("globex", "git/repository", "COMPLETED", "1", "12,345"),
         *("2025-12-01", "–", "2026-03-01", "12.3"),
     ]
+
+
+def a_report(**changes: Any) -> RunReported:
+    """A run that completed with rows, but for the ``changes``."""
+    fields: dict[str, Any] = {
+        "tenant_id": "globex",
+        "data_source": "git",
+        "script": "repository",
+        "status": "COMPLETED",
+        "blocked_by": None,
+        "reason": None,
+        "error": None,
+        "waits_until": None,
+        "windows": 1,
+        "rows_written": 12_345,
+        "seconds": 12.3,
+        "covered_from": NOON - timedelta(days=90),
+        "covered_to": NOON,
+    }
+    return RunReported(**(fields | changes))
+
+
+def test_a_run_that_found_nothing_new_says_so_instead_of_leaving_its_windows_blank(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_report([a_report(windows=None, rows_written=0), a_report(windows=None, seconds=None)])
+    *_, idle, held = capsys.readouterr().out.splitlines()
+
+    assert idle.split()[2:5] == ["COMPLETED", "idle", "0"]
+    assert "idle" not in held
+
+
+def test_a_wait_is_told_with_its_date_and_is_nobodys_trouble(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    waits = a_report(status="WAITING", reason="429", waits_until=NOON)
+    troubles = name_troubles([waits, a_report()])
+
+    assert troubles == 0
+    assert capsys.readouterr().err == (
+        "globex git/repository WAITING: 429\n  next: nothing: it goes on after 2026-03-01 12:00\n"
+    )
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+def test_a_demo_whose_runs_failed_does_not_end_as_if_all_were_well(
+    capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    report = [
+        a_report(tenant_id=tenant, status=status, error="no") for tenant in ("acme", "globex")
+    ]
+    code = tell(Collected(report, report, 0), "/repo", ["harvestd status"], as_json=False)
+    said = capsys.readouterr()
+
+    assert code == (status == "FAILED")
+    assert ("second cycle: 0 rows written" in said.out) == (status == "COMPLETED")
+    assert ("the second cycle shows nothing" in said.err) == (status == "FAILED")
 
 
 def test_an_error_is_wrapped_between_words_and_its_command_left_whole(

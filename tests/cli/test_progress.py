@@ -80,6 +80,9 @@ async def test_gaps_shows_holes_and_live_gaps_the_biggest_first(
         await a_tenant(database_url, tenant)
         await a_run(database_url, f"{tenant}/probe/main", days=3)
     await query(database_url, HOLED)
+    await query(
+        database_url, "UPDATE data_source_run SET blocked_by = 'x/y' WHERE tenant_id = 'zeta'"
+    )
     whole = (await harvestd("gaps", "--json", url=database_url, settings=settings)).json
     one = await harvestd("gaps", "acme", url=database_url, settings=settings)
     first = await harvestd("gaps", "--limit", "1", url=database_url, settings=settings)
@@ -90,6 +93,10 @@ async def test_gaps_shows_holes_and_live_gaps_the_biggest_first(
     assert sizes[1][2] == pytest.approx(3 * 86400, abs=60)
     assert sizes[2][2] == pytest.approx(60, abs=30)
     assert [gap["kind"] for gap in whole["gaps"][:2]] == ["hole", "live, late"]
+    assert [gap["status"] for gap in whole["gaps"][:2]] == ["PENDING", "BLOCKED"]
+    assert (
+        "live, late, BLOCKED" in (await harvestd("gaps", url=database_url, settings=settings)).out
+    )
     assert "zeta" not in one.out
     assert "hole: source time behind the newest data" in one.err
     assert "in all: 1 hole, 1 live gap" in one.err
@@ -107,7 +114,7 @@ async def test_gaps_without_runs_and_of_a_paused_tenant_say_so(database_url: str
     assert "no gap" in none.err
     assert "snapshot's age, late, paused" in paused.out
     assert "its next run lists everything anew" in paused.err
-    assert "why one is late: harvestd status acme" in paused.err
+    assert "why, and what to do: harvestd status acme" in paused.err
 
 
 @pytest.mark.parametrize(
@@ -128,7 +135,7 @@ def test_a_live_gap_is_normal_up_to_interval_tick_and_visibility_lag(
     name = ScriptName("git", "commit")
     script = Script(name, _nothing, "", interval=interval, catch_up=catch_up)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    gap = GapSeen("acme", "git", "commit", now, now, seconds, live, paused=False)
+    gap = GapSeen("acme", "git", "commit", now, now, seconds, live, False, "COMPLETED", None)
 
     assert kind_of(gap, {name: script}, TICK) == kind
     assert kind_of(gap, {}, TICK) == ("live" if live else "hole")

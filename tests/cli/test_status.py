@@ -38,6 +38,7 @@ async def test_status_of_a_tenant_says_why_each_run_does_not_go_on(database_url:
     for script, change in {
         "blocked": "blocked_by = 'git/repository'",
         "failed": f"status = 'FAILED', error = '{LONG}', fence = 1",
+        "refused": "status = 'WAITING', reason = '401', due_at = now() + interval '1 hour'",
         "retired": "retired_at = now()",
         "strange": "blocked_by = 'needs resource ''x'', which no script of ''git'' provides'",
         "waiting": "status = 'WAITING', reason = 'rate limit', not_before = '2126-01-01Z'",
@@ -46,10 +47,14 @@ async def test_status_of_a_tenant_says_why_each_run_does_not_go_on(database_url:
         changed = f"UPDATE data_source_run SET {change} WHERE script = $1"
         await query(database_url, changed, script)
     whole = (await harvestd("status", url=database_url)).out
+    overview = (await harvestd("status", "--json", url=database_url)).json["overview"]
     text = (await harvestd("status", "acme", url=database_url)).out
     lines = {line.split()[0]: line for line in lines_of(text.partition("\n\n")[0])}
     runs = (await harvestd("status", "acme", "--json", url=database_url)).json["runs"]
 
+    assert "runs: 5: 2 waiting, 1 failed, 2 blocked; " in whole  # each of them once
+    kinds = ("pending", "running", "waiting", "completed", "failed", "blocked")
+    assert sum(overview[kind] for kind in kinds) == overview["runs"]
     assert "why, and what to do: harvestd status acme" in whole
     assert "its configuration is gone" in lines["git/retired"]
     assert "until 2126-01-01 00:00" in lines["git/waiting"]
@@ -62,16 +67,21 @@ async def test_status_of_a_tenant_says_why_each_run_does_not_go_on(database_url:
         "  why:  " + 40 * "the upstream lost it " + "for good",
         "  next: ask for another",
         "",
+        "git/refused WAITING: 401",
+        "  next: harvestd config set TENANT git KEY, with what is missing, lets it go on at once; "
+        "it also asks again every hour",
+        "",
         "git/strange BLOCKED: needs resource 'x', which no script of 'git' provides",
         "",
         "git/waiting WAITING: rate limit",
+        "  next: nothing: it goes on after 2126-01-01 00:00",
     ]
     words = {run["script"]: run["status"] for run in runs}
     assert words == {
         line.split()[0].removeprefix("git/"): line.split()[1] for line in lines_of(table)
     }
     assert words["strange"] == "BLOCKED"
-    assert runs[4]["waits_until"] == "2126-01-01T00:00:00Z"
+    assert runs[5]["waits_until"] == "2126-01-01T00:00:00Z"
 
 
 async def test_status_of_a_tenant_without_runs_says_what_is_missing(database_url: str) -> None:

@@ -38,8 +38,8 @@ def tenant_list(
 ) -> int:
     """List tenants with the state of their runs, the worst first.
 
-    The JSON is a list of objects with id, name, paused, sources, runs, failed, blocked and
-    lag_seconds.
+    The JSON is a list of objects with id, name, paused, sources, runs, failed, waiting,
+    blocked and lag_seconds.
 
     For example:
 

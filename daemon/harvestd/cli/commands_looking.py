@@ -93,7 +93,7 @@ def gaps(
     backfill, or a ledger cut by hand; it is read by itself, after what is new. A snapshot script
     lists everything each time, so its gap is only its age. The JSON is an object with holes,
     live_gaps (how many in all) and gaps: objects with tenant_id, data_source, script, from, to,
-    seconds, live, paused and kind.
+    seconds, live, paused, status and kind.
 
     For example:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import sys
 
 from harvestd.catalog.snapshot import EMPTY, reload
@@ -28,7 +29,8 @@ def add_tenant(tenant_id: str, name: str, *, as_json: bool) -> int:
     if as_json:
         print_json({"tenant_id": tenant_id, "added": added})
     elif added:
-        note(f"tenant {tenant_id} added; next: harvestd config set {tenant_id} SOURCE KEY")
+        step = f"harvestd config set {shlex.quote(tenant_id)} SOURCE KEY"
+        note(f"tenant {tenant_id} added; next: {step}")
     else:
         note(f"tenant {tenant_id} is there already; nothing was changed")
     return 0
@@ -50,7 +52,7 @@ def list_tenants(limit: int, *, as_json: bool) -> int:
 def print_tenants(seen: list[TenantSeen]) -> None:
     """The table of tenants."""
     print_rows(
-        ("tenant", "name", "sources", "runs", "failed", "blocked", "behind", "paused"),
+        ("tenant", "name", "sources", "runs", "failed", "waiting", "blocked", "behind", "paused"),
         [
             (
                 one.id,
@@ -58,12 +60,14 @@ def print_tenants(seen: list[TenantSeen]) -> None:
                 " ".join(one.sources),
                 one.runs,
                 one.failed,
+                one.waiting,
                 one.blocked,
                 lasting(one.lag_seconds),
                 one.paused,
             )
             for one in seen
         ],
+        folded=("tenant", "name", "sources"),
     )
 
 

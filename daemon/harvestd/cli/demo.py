@@ -64,7 +64,7 @@ def run_demo(wanted: str | None, *, as_json: bool) -> int:
     if collected is None:
         note("harvestd: interrupted; what was loaded is kept, and the next demo goes on there")
         return INTERRUPTED
-    return _tell(collected, repository, next_commands(settings), as_json=as_json)
+    return tell(collected, repository, next_commands(settings), as_json=as_json)
 
 
 def demo_settings() -> Settings:
@@ -128,7 +128,8 @@ async def _make_tenants(acts: Acts, repository: str) -> None:
         await acts.set_config(tenant_id, "git", "GIT_REPOSITORIES", quoted)
 
 
-def _tell(collected: Collected, repository: str, commands: Sequence[str], *, as_json: bool) -> int:
+def tell(collected: Collected, repository: str, commands: Sequence[str], *, as_json: bool) -> int:
+    """Show what both cycles did; the exit code."""
     say: Callable[[str], None] = note if as_json else print
     if as_json:
         print_json(
@@ -149,7 +150,10 @@ def _tell(collected: Collected, repository: str, commands: Sequence[str], *, as_
             next_step="harvestd demo again, with HARVESTD_LOG_LEVEL=info",
         )
     say("")
-    say(f"second cycle: {collected.second_rows_written} rows written")
+    if troubles:
+        note("the second cycle shows nothing before that is mended: then harvestd demo again")
+    else:
+        say(f"second cycle: {collected.second_rows_written} rows written")
     if collected.second_rows_written and not troubles:
         note("something was committed between the two cycles, or rows were written twice")
     say("")

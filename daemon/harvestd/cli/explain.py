@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 
+from harvestd.cli.output import minute
 from harvestd.errors import HarvestdError
-from harvestd.service.status import RunReported, RunSeen
+from harvestd.service.status import GapSeen, RunReported, RunSeen
 
 Run = RunSeen | RunReported
 # What the runner keeps of an error: perhaps its class, then what, why and the next step.
@@ -19,7 +20,7 @@ HOLDER_DIED = "holder_died"
 IN_THE_LOG = "the daemon's log has the place in the code (event script_failed)"
 
 
-def word_of(run: Run) -> str:
+def word_of(run: Run | GapSeen) -> str:
     """The one word for how a run stands, in tables and in JSON."""
     if isinstance(run, RunSeen) and run.retired:
         return "RETIRED"
@@ -45,7 +46,7 @@ def reason_of(run: Run) -> HarvestdError | None:
                 next_step="nothing: it goes on by itself; the third death in a row stops it",
             )
         case "WAITING":
-            return as_told(run.reason or "no reason was given")
+            return _wait(run)
         case _:
             return None
 
@@ -62,6 +63,19 @@ def as_told(kept: str) -> HarvestdError:
     found = KEPT.fullmatch(kept)
     assert found is not None
     return HarvestdError(found["what"], why=found["why"] or "", next_step=found["next"] or "")
+
+
+def _wait(run: Run) -> HarvestdError:
+    """What a run waits for; one that may try again at once needs no next step."""
+    told = as_told(run.reason or "no reason was given")
+    if run.waits_until is not None:
+        told.next_step = told.next_step or f"nothing: it goes on after {minute(run.waits_until)}"
+    elif not isinstance(run, RunSeen) or run.due_seconds > 0:
+        told.next_step = told.next_step or (
+            f"harvestd config set TENANT {run.data_source} KEY, with what is missing, lets it go "
+            "on at once; it also asks again every hour"
+        )
+    return told
 
 
 def _failure(kept: str) -> HarvestdError:

@@ -90,7 +90,7 @@ def _show(call: Call, tenant_id: str | None, *, as_json: bool) -> int:
         for problem in replica.plugin_problems:
             print()
             print_told(f"{replica.host} pid {replica.pid} cannot use", explain.as_told(problem))
-    if troubled := [one.id for one in tenants if one.failed or one.blocked]:
+    if troubled := [one.id for one in tenants if one.failed or one.blocked or one.waiting]:
         print()
         print(f"why, and what to do: harvestd status {shlex.quote(troubled[0])}")
     if overview.paused:
@@ -141,11 +141,11 @@ def _show_tenant(call: Call, tenant_id: str, *, as_json: bool) -> int:
     if not runs:
         note(_without_runs(tenant_id, sorted({key.data_source for key in keys})))
         return 0
-    print_runs(runs)
+    print_runs(runs, paused=paused)
     return 0
 
 
-def print_runs(runs: Sequence[RunSeen]) -> None:
+def print_runs(runs: Sequence[RunSeen], *, paused: bool) -> None:
     """The table of a tenant's runs, and below it why each that does not go on does not."""
     lease = command_settings().lease_seconds
     print_rows(
@@ -158,7 +158,7 @@ def print_runs(runs: Sequence[RunSeen]) -> None:
                 lasting(run.lag_seconds),
                 run.rows_written,
                 run.started_at,
-                _next(run, lease),
+                _next(run, lease, paused=paused),
             )
             for run in runs
         ],
@@ -173,7 +173,8 @@ def print_runs(runs: Sequence[RunSeen]) -> None:
 def _without_runs(tenant_id: str, sources: list[str]) -> str:
     if not sources:
         return (
-            f"tenant {tenant_id} has no configuration; harvestd config set {tenant_id} SOURCE KEY"
+            f"tenant {tenant_id} has no configuration; harvestd config set "
+            f"{shlex.quote(tenant_id)} SOURCE KEY"
         )
     return (
         f"tenant {tenant_id} has no runs yet; the next cycle makes them, where a plugin provides "
@@ -181,15 +182,15 @@ def _without_runs(tenant_id: str, sources: list[str]) -> str:
     )
 
 
-def _next(run: RunSeen, lease: float) -> str:
+def _next(run: RunSeen, lease: float, *, paused: bool) -> str:
     """What happens next to a run, and when."""
     if run.retired:
         return "its configuration is gone; progress is kept"
-    if run.blocked_by or run.stopped:
-        return "see below"
     if run.held_by:
         heard = f", heard of {lasting(run.silent_seconds)} ago"
         return f"held by {run.held_by}{heard}{_freed_in(run.silent_seconds, lease)}"
+    if paused or run.blocked_by or run.stopped:
+        return "paused" if paused else "see below"
     again = "now" if run.due_seconds <= 0 else f"in {lasting(run.due_seconds)}"
     match run.status:
         case "WAITING":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -30,6 +31,9 @@ from harvestd.service.status import AttemptSeen, Gaps, GapSeen, RunSeen, Status
 from harvestd.terms import ScriptName
 
 LIMITS = range(1, 100_001)
+TENANTS_NAMED_MAX = 5
+HELD_UP = ("BLOCKED", "FAILED", "WAITING")
+"""What a table of gaps says of a run; the others read their gaps in their turn."""
 
 
 def show_runs(
@@ -63,7 +67,7 @@ def show_runs(
         return 0
     if paused:
         note_paused(tenant_id)
-    print_runs(runs)
+    print_runs(runs, paused=paused)
     if len(runs) == limit:
         note(f"at most {count(limit, 'run')} shown; --limit N shows more")
     if history:
@@ -123,6 +127,7 @@ def show_gaps(tenant_id: str | None, *, limit: int, as_json: bool) -> int:
                 "seconds": gap.seconds,
                 "live": gap.live,
                 "paused": gap.paused,
+                "status": explain.word_of(gap),
                 "kind": kind,
             }
             for gap, kind in zip(seen.gaps, kinds, strict=True)
@@ -141,7 +146,7 @@ def show_gaps(tenant_id: str | None, *, limit: int, as_json: bool) -> int:
                 lasting(gap.seconds),
                 minute(gap.from_at),
                 "now" if gap.live else minute(gap.to_at),
-                kind + (", paused" if gap.paused else ""),
+                _what(gap, kind),
             )
             for gap, kind in zip(seen.gaps, kinds, strict=True)
         ],
@@ -149,6 +154,13 @@ def show_gaps(tenant_id: str | None, *, limit: int, as_json: bool) -> int:
     )
     _explain_kinds(seen, kinds, limit)
     return 0
+
+
+def _what(gap: GapSeen, kind: str) -> str:
+    """The kind, and what keeps the run from reading it."""
+    word = explain.word_of(gap)
+    words = [kind, *([word] if word in HELD_UP else []), *(["paused"] if gap.paused else [])]
+    return ", ".join(words)
 
 
 def kind_of(gap: GapSeen, scripts: Mapping[ScriptName, Script], tick: timedelta) -> str:
@@ -183,5 +195,15 @@ def _explain_kinds(seen: Gaps, kinds: list[str], limit: int) -> None:
         )
     if any(kind.startswith("snapshot") for kind in kinds):
         note("snapshot's age: its next run lists everything anew, however old the last one is")
-    if late := [gap for gap, kind in zip(seen.gaps, kinds, strict=True) if kind.endswith(", late")]:
-        note(f"why one is late: harvestd status {late[0].tenant_id}")
+    # dict: each tenant once, in the order of the table
+    late = {
+        gap.tenant_id: None for gap, kind in zip(seen.gaps, kinds, strict=True) if _stuck(gap, kind)
+    }
+    for tenant_id in list(late)[:TENANTS_NAMED_MAX]:
+        note(f"why, and what to do: harvestd status {shlex.quote(tenant_id)}")
+    if len(late) > TENANTS_NAMED_MAX:
+        note(f"and so for {count(len(late) - TENANTS_NAMED_MAX, 'more tenant')}")
+
+
+def _stuck(gap: GapSeen, kind: str) -> bool:
+    return kind.endswith(", late") or (kind == "hole" and explain.word_of(gap) in HELD_UP)

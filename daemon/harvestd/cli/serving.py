@@ -231,7 +231,7 @@ def print_report(report: Sequence[RunReported]) -> None:
                 run.tenant_id,
                 f"{run.data_source}/{run.script}",
                 explain.word_of(run),
-                run.windows,
+                _windows(run),
                 run.rows_written,
                 span(run.covered_from, run.covered_to),
                 run.seconds,
@@ -240,6 +240,12 @@ def print_report(report: Sequence[RunReported]) -> None:
         ],
         folded=("covered",),
     )
+
+
+def _windows(run: RunReported) -> int | str | None:
+    """How many there were; of a success that found nothing new no history has the number."""
+    idle = run.windows is None and run.status == "COMPLETED" and run.seconds is not None
+    return "idle" if idle else run.windows
 
 
 def name_refused(problems: Sequence[Problem], unusable: Mapping[str, str]) -> int:
@@ -252,13 +258,14 @@ def name_refused(problems: Sequence[Problem], unusable: Mapping[str, str]) -> in
 
 
 def name_troubles(report: Sequence[RunReported]) -> int:
-    """Say which runs somebody has to look at; how many."""
+    """Say which runs do not go on, and why; how many of them somebody has to look at."""
     troubled = [run for run in report if run.in_trouble]
-    for run in troubled[:TROUBLES_TOLD_MAX]:
+    told = troubled + [run for run in report if run.status == "WAITING" and not run.in_trouble]
+    for run in told[:TROUBLES_TOLD_MAX]:
         name = f"{run.tenant_id} {run.data_source}/{run.script} {explain.word_of(run)}"
         print_told(name, explain.reason_of(run) or HarvestdError("nothing is known"), sys.stderr)
-    if len(troubled) > TROUBLES_TOLD_MAX:
-        note(f"and {len(troubled) - TROUBLES_TOLD_MAX} more; harvestd status TENANT says why")
+    if len(told) > TROUBLES_TOLD_MAX:
+        note(f"and {len(told) - TROUBLES_TOLD_MAX} more; harvestd status TENANT says why")
     if troubled:
         note(f"harvestd: {count(len(troubled), 'run')} did not get through")
     return len(troubled)

@@ -16,7 +16,10 @@ from harvestd.terms import ScriptName
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The whole installation; ``lag_seconds`` is of the run that is furthest behind."""
+    """The whole installation; ``lag_seconds`` is of the run that is furthest behind.
+
+    From ``pending`` to ``blocked`` each run is counted once.
+    """
 
     now: datetime
     server_version: str
@@ -65,6 +68,7 @@ class TenantSeen:
     sources: list[str]
     runs: int
     failed: int
+    waiting: int
     blocked: int
     lag_seconds: float | None
 
@@ -174,6 +178,8 @@ class GapSeen:
     seconds: float
     live: bool
     paused: bool
+    status: str
+    blocked_by: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 -- $1 tenant_id   text      null: all
 -- $2 limit_rows  integer
 -- -> tenant_id, data_source, script, from_at, to_at, seconds, live (from the watermark, or the
---    origin, to now; otherwise a hole behind it), paused, holes and live_gaps (how many there are
---    in all)
+--    origin, to now; otherwise a hole behind it), paused, status, blocked_by, holes and live_gaps
+--    (how many there are in all)
 SELECT run.tenant_id,
        run.data_source,
        run.script,
@@ -13,6 +13,8 @@ SELECT run.tenant_id,
        extract(epoch FROM upper(gap.span) - lower(gap.span))::float8 AS seconds,
        upper(gap.span) = now() AS live,
        tenant.paused_at IS NOT NULL AS paused,
+       run.status::text AS status,
+       run.blocked_by,
        count(*) FILTER (WHERE upper(gap.span) < now()) OVER () AS holes,
        count(*) FILTER (WHERE upper(gap.span) = now()) OVER () AS live_gaps
 FROM public.data_source_run AS run

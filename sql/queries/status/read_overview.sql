@@ -1,7 +1,7 @@
 -- read_overview: the whole installation in one row.
 -- -> now, server_version, hex (of its roles), tenants, paused, runs (not the retired), pending,
---    running, waiting, completed, failed, blocked, due (not those of paused tenants), retired,
---    rows_written,
+--    running, waiting, completed, failed, blocked (whatever its status: counted there only), due
+--    (not those of paused tenants), retired, rows_written,
 --    lag_seconds (now less the oldest watermark; null without runs)
 SELECT clock_timestamp() AS now,
        current_setting('server_version') AS server_version,
@@ -9,16 +9,16 @@ SELECT clock_timestamp() AS now,
        tenant.tenants,
        tenant.paused,
        count(run.run_no) FILTER (WHERE run.retired_at IS NULL) AS runs,
-       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.status = 'PENDING')
-           AS pending,
-       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.status = 'RUNNING')
-           AS running,
-       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.status = 'WAITING')
-           AS waiting,
-       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.status = 'COMPLETED')
-           AS completed,
-       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.status = 'FAILED')
-           AS failed,
+       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.blocked_by IS NULL
+                                   AND run.status = 'PENDING') AS pending,
+       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.blocked_by IS NULL
+                                   AND run.status = 'RUNNING') AS running,
+       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.blocked_by IS NULL
+                                   AND run.status = 'WAITING') AS waiting,
+       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.blocked_by IS NULL
+                                   AND run.status = 'COMPLETED') AS completed,
+       count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.blocked_by IS NULL
+                                   AND run.status = 'FAILED') AS failed,
        count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.blocked_by IS NOT NULL)
            AS blocked,
        count(run.run_no) FILTER (WHERE run.retired_at IS NULL AND run.replica_id IS NULL
