@@ -173,6 +173,8 @@ async def test_run_once_says_which_tenants_are_paused(database_url: str, tmp_pat
     )
     for tenant in ("acme", "zeta"):
         await a_tenant(database_url, tenant, {"probe": {"KEY": "v"}})
+    await a_run(database_url, "acme/probe/main")
+    await query(database_url, "UPDATE data_source_run SET status = 'FAILED', fence = 1")
     await harvestd("tenant", "pause", "acme", url=database_url)
     done = await harvestd(
         *("run", "--once", "--json"),
@@ -183,4 +185,5 @@ async def test_run_once_says_which_tenants_are_paused(database_url: str, tmp_pat
     assert done.code == 0
     assert "paused, so that nothing of them ran (harvestd tenant resume): acme" in done.err
     states = {run["tenant_id"]: run["status"] for run in done.json}
-    assert states == {"acme": "PENDING", "zeta": "COMPLETED"}
+    assert states == {"acme": "FAILED", "zeta": "COMPLETED"}
+    assert "did not get through" not in done.err  # nobody has to look at what was paused
