@@ -483,6 +483,8 @@ CREATE INDEX data_source_run_tenant_id_idx ON public.data_source_run USING btree
 
 CREATE UNIQUE INDEX tenant_data_source_config_tenant_id_data_source_key_key ON public.tenant_data_source_config USING btree (tenant_id, data_source, key);
 
+CREATE INDEX tenant_paused_idx ON public.tenant USING btree (id) WHERE (paused_at IS NOT NULL);
+
 ALTER INDEX harvestd.run_history_run_no_ended_at_idx ATTACH PARTITION harvestd.run_history_default_run_no_ended_at_idx;
 
 CREATE TRIGGER harvestd_hand_set_date BEFORE UPDATE OF last_fetched_data_date ON public.data_source_run FOR EACH ROW WHEN (((new.last_fetched_data_date IS DISTINCT FROM old.last_fetched_data_date) AND (new.covered = old.covered))) EXECUTE FUNCTION harvestd.obey_hand_set_date();

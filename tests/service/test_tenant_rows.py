@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.observing import metrics
 from tests.builders import a_tenant, query
 from tests.daemons import cycle, running_app
 from tests.service.test_daemon import PROBE
@@ -42,3 +43,18 @@ async def test_what_changes_of_a_tenant_itself_ends_no_rate_limit_and_no_backoff
         {"script": "bad", "status": "FAILED", "held": False, "failures": kept[1]["failures"]},
     ]
     assert kept[1]["failures"] > 0
+
+
+async def test_runs_of_a_paused_tenant_are_not_counted_as_due(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    await query(database_url, "UPDATE tenant SET paused_at = now() WHERE id = 'acme'")
+    async with running_app(database_url, tmp_path, {"probe/main.py": LIMITED}) as app:
+        await app.feeder.idle()
+        due = metrics.RUNS_DUE._value.get()
+    ran = await query(database_url, "SELECT tenant_id FROM data_source_run WHERE fence > 0")
+
+    assert due == 1
+    assert [row["tenant_id"] for row in ran] == ["globex"]

@@ -7,6 +7,7 @@
 --    another program, and not adopted yet)
 --
 -- due_at: Python knows neither infinity nor every year, and one such row would end the list.
+-- Those of paused tenants are not due; who they are is asked once, after all else.
 -- One scan, no index: nothing that changes is indexed, so that updates stay HOT, and
 -- 500,000 rows take 0.06 to 0.16 s (research: perf 2).
 SELECT run.tenant_id,
@@ -25,4 +26,7 @@ WHERE run.replica_id = $3::uuid
                 AND (run.fence = 0 OR run.started_at < $1::timestamptz)
                 AND (run.due_at <= $1::timestamptz
                      OR run.fence = 0
-                     OR run.started_at < $2::timestamptz))));
+                     OR run.started_at < $2::timestamptz)
+                AND run.tenant_id NOT IN (
+                    SELECT tenant.id FROM public.tenant AS tenant
+                    WHERE tenant.paused_at IS NOT NULL))));
