@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -35,12 +36,15 @@ class Spool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take; nobody needs it any more
+            self._file.close()
 
     def add(self, batch: object) -> None:
         """Keep a batch.  Raises: RunError, when the disk is full."""
         try:
             pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
+            # Here, since a failure while the rows are being sent would be taken for the server's.
+            self._file.flush()
         except OSError as error:
             raise RunError(
                 f"rows cannot be kept until their transaction: {error.strerror}",
