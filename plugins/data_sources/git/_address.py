@@ -30,8 +30,9 @@ TEXT_CHARACTERS_MAX = 100_000
 _NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TRANSPORT = re.compile(r"[A-Za-z0-9+.-]+::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HALF_SCHEME = re.compile(r"(file|https?|ssh):", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]")
-_SCP_LIKE = re.compile(r"(?:([^/@:\s]+)@)?([^/@:\s]+|\[[0-9A-Fa-f:.]+\]):(?!/?/?$)(\S+)")
+_SCP_LIKE = re.compile(r"(?:([^/@:\s]+)@)?([^/@:\s\[]+|\[[0-9A-Fa-f:.]+\]):(?!/?/?$)(\S+)")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
 
@@ -54,6 +55,13 @@ class Repository:
     def is_local(self) -> bool:
         """Whether the url is a path of this machine."""
         return self.url.startswith("/")
+
+    @property
+    def server(self) -> str:
+        """Who answers for it, such as ``git@example.org``; empty for local paths."""
+        if _SCHEME.match(self.url) is None and (scp_like := _SCP_LIKE.fullmatch(self.url)):
+            return self.url[: scp_like.start(3) - 1]
+        return urlsplit(self.url).netloc
 
     @property
     def transport(self) -> str:
@@ -104,6 +112,8 @@ def _parse(text: str, number: int, *, local_allowed: bool) -> Repository:
         raise _refused(number, f"the transport {transport[0]} is not admitted")
     if scheme := _SCHEME.match(text):
         return _parse_url(text, scheme[1].lower(), number, local_allowed=local_allowed)
+    if half := _HALF_SCHEME.match(text):
+        raise _refused(number, f"{half[0]} without // would be a host of that name to ssh")
     if text.startswith("/"):
         return _local(text, number, local_allowed=local_allowed)
     if scp_like := _SCP_LIKE.fullmatch(text):

@@ -22,6 +22,7 @@ def parse_one(text: str, *, local_allowed: bool = False) -> Repository:
         ("ssh://git@Example.org:22/a/b", "ssh://git@example.org/a/b"),
         ("ssh://git@example.org:2222/a/b/", "ssh://git@example.org:2222/a/b"),
         ("git@Example.org:a/b.git", "git@example.org:a/b.git"),
+        ("git@[2001:DB8::1]:a/b/", "git@[2001:db8::1]:a/b"),
     ],
 )
 def test_spellings_of_one_address_become_one_url(text: str, url: str) -> None:
@@ -52,6 +53,9 @@ def test_spellings_of_one_address_become_one_url(text: str, url: str) -> None:
         "-oProxyCommand=x:a",
         "git@-oProxyCommand=x:a",
         "git@example.org:-x",
+        "file:/srv/git/a",
+        "HTTPS:/example.org/a",
+        "ssh:example.org/a",
         "relative/path",
         "/srv/git/a",
         "file:///srv/git/a",
@@ -69,6 +73,20 @@ def test_what_git_could_take_for_more_than_an_address_is_refused(text: str) -> N
 def test_a_local_path_must_be_absolute_and_printable(text: str) -> None:
     with pytest.raises(GitError, match="is refused"):
         parse_repositories(text, local_allowed=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("https://u:p@example.org:8443/a/b:c", "example.org:8443"),
+        ("ssh://git@example.org/a", "git@example.org"),
+        ("git@example.org:a/b:c", "git@example.org"),
+        ("[2001:db8::1]:a/b", "[2001:db8::1]"),
+        ("/srv/git/a", ""),
+    ],
+)
+def test_repositories_of_one_server_are_known_by_it(text: str, server: str) -> None:
+    assert parse_one(text, local_allowed=True).server == server
 
 
 def test_local_paths_are_admitted_where_the_operator_allows_them() -> None:
