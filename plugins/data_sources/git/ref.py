@@ -1,6 +1,6 @@
 """Refs: the branches and tags of each repository; those that are gone upstream are marked.
 
-A snapshot script with a bookmark per repository: the state of the refs that was stored last.
+A snapshot script with a bookmark per repository: the digest of the refs that were stored last.
 
 A git upstream lists its refs in one answer, which nothing cuts short unnoticed, and a mark is
 taken back when the ref is there again.  So those that are gone are marked however many they are,
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 from harvestd.plugin import log
 
@@ -38,14 +38,21 @@ async def run(
     """Store the refs of every repository where they are not as they were."""
 
     async def load(repository: _address.Repository, mirror: _mirror.Mirror) -> None:
-        if await db.bookmark(repository.id) == mirror.refs:
-            return
+        refs, digest = await _refs.listed(mirror)
+        with refs:
+            if await db.bookmark(repository.id) != digest:
+                await store(repository, mirror, refs)
+                await db.set_bookmark(repository.id, digest)
+
+    async def store(
+        repository: _address.Repository, mirror: _mirror.Mirror, refs: IO[bytes]
+    ) -> None:
         scope = {"repository_id": repository.id}
         seen: list[tuple[str, object]] = []
 
         async def listed() -> AsyncGenerator[dict[str, object], None]:
-            async with aclosing(_refs.read(mirror)) as refs:
-                async for row in refs:
+            async with aclosing(_refs.read(mirror, refs)) as rows:
+                async for row in rows:
                     if len(str(row["name"]).encode()) > NAME_BYTES_MAX:
                         log.warning("git_ref_passed_over", url=repository.url, sha=row["sha"])
                         continue
@@ -59,7 +66,6 @@ async def run(
         if not seen and (live := await db.fetchval(LIVE, repository.id)):
             raise _lost_all(repository, tenant_id, live)
         await db.sweep("ref", scope, seen, force=True)
-        await db.set_bookmark(repository.id, mirror.refs)
 
     _each.raise_failures(await _each.for_each_repository(env, load))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.data_sources.git import _refs
+from plugins.data_sources.git import _mirror, _refs
 
 from tests.builders import a_tenant, query
 from tests.daemons import cycle, running_app
@@ -54,7 +54,10 @@ async def test_every_branch_and_tag_is_told_with_the_commit_that_it_leads_to(
     for name in ("refs/pull/1/head", "refs/notes/commits", "refs/tags/ünï/日"):
         upstream.point(name, main)
 
-    rows = {row["name"]: row async for row in _refs.read(await open_mirror(upstream, tmp_path))}
+    mirror = await open_mirror(upstream, tmp_path)
+    listed, _ = await _refs.listed(mirror)
+    with listed:
+        rows = {row["name"]: row async for row in _refs.read(mirror, listed)}
 
     leads = {name: (row["kind"], row["commit_sha"]) for name, row in rows.items()}
     assert leads == {
@@ -76,6 +79,28 @@ async def test_every_branch_and_tag_is_told_with_the_commit_that_it_leads_to(
     assert (rows["refs/tags/odd"]["tagger_name"], rows["refs/tags/odd"]["tagged_at"]) == ("", None)
     assert rows["refs/tags/odd"]["subject"] == "gr\ufffd\ufffde"
     assert rows["refs/tags/light"]["subject"] is None
+
+
+async def test_what_is_stored_is_known_by_its_own_digest_whoever_fetched_meanwhile(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    first, second = upstream.chain(2)
+
+    async def digest_of(mirror: _mirror.Mirror) -> str:
+        listed, digest = await _refs.listed(mirror)
+        listed.close()
+        return digest
+
+    opened = await open_mirror(upstream, tmp_path)
+    before = await digest_of(opened)
+    upstream.point("refs/pull/1/head", first)
+    upstream.point("refs/heads/main", first)
+    await open_mirror(upstream, tmp_path)  # by another script
+    meanwhile = await digest_of(opened)
+    upstream.point("refs/heads/main", second)
+
+    assert before == await digest_of(await open_mirror(upstream, tmp_path))
+    assert before != meanwhile
 
 
 async def test_names_that_are_odd_load_and_one_that_no_index_holds_is_passed_over(
