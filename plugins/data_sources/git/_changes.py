@@ -16,11 +16,13 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from . import _mirror, _parse, _reading, _walk
+from . import _git, _mirror, _parse, _reading, _walk
 
 GROUP_BYTES = 2 << 20
 """A group ends when its paths, and ROW_BYTES for each of its rows, are this large together."""
 ROW_BYTES = 500
+HELD_BYTES_MAX = 256 << 20
+"""As much may be held of one commit, counted alike: about 500,000 files."""
 
 DIFF = (*_reading.DIFF, "--raw", "--numstat", "-z")
 COLUMNS = ("path", "change", "renamed_from", "mode")
@@ -55,7 +57,7 @@ async def _changes(
 ) -> AsyncGenerator[dict[str, object], None]:
     cut_off = mirror.cut_off
     pairs = (" ".join(named[:2]) for named in batch if named[0] not in cut_off)
-    sha, number = "", 0
+    sha, number, held = "", 0, 0
     files: deque[tuple[str, str, str | None, str]] = deque()
     async with aclosing(_reading.read_records(mirror, DIFF, pairs)) as records:
         async for record in records:
@@ -68,6 +70,9 @@ async def _changes(
                 change = CHANGES.get(letter[:1], "modified")
                 mode = mode_before if change == "deleted" else mode_after
                 files.append((path, change, old_path, mode.decode("ascii")))
+                held += ROW_BYTES + len(path)
+                if held > HELD_BYTES_MAX:
+                    raise _too_many(sha, len(files))
             elif b"\t" in record:
                 insertions, deletions, name = record.split(b"\t", 2)
                 if not name:  # renamed: the names follow, which are known already
@@ -82,4 +87,12 @@ async def _changes(
                     "deletions": None if deletions == b"-" else int(deletions),
                 }
             else:
-                sha, number = record.decode("ascii"), 0
+                sha, number, held = record.decode("ascii"), 0, 0
+
+
+def _too_many(sha: str, files: int) -> _git.GitError:
+    return _git.GitError(
+        f"commit {sha} changes more files than can be held",
+        why=f"the first {files:,} of them take {HELD_BYTES_MAX >> 20:,} MiB",
+        next_step="leave its repository out of GIT_REPOSITORIES",
+    )

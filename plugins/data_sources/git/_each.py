@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -26,13 +27,17 @@ async def for_each_repository(env: Mapping[str, str], load: Load) -> dict[str, _
     _address.refuse_below(cache.parent.parent, repositories)
     home = _access.prepare(cache, repositories)
     failures: dict[str, _git.GitError] = {}
-    for repository in repositories:
+    waiting = deque(repositories)
+    while waiting:
+        repository = waiting.popleft()
         git = _access.git_for(repository, home=home, token=env.get("GIT_TOKEN"))
         try:
             await _load_one(repository, git, cache, load)
         except _git.GitError as error:
             failures[repository.url] = error
             log.warning("git_repository_failed", url=repository.url, error=str(error))
+            # A server that does not answer may take minutes to fail each time: others first.
+            waiting = deque(sorted(waiting, key=lambda left: left.server == repository.server))
     return failures
 
 

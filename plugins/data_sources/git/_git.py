@@ -38,9 +38,10 @@ READ_SECONDS = 300.0
 GiB = 1 << 30
 
 # A fixed text that nothing is pasted into.  The bounds must hold before git starts its helpers
-# (index-pack), which setting them from outside comes too late for.  512 bytes are a block.
+# (index-pack), which setting them from outside comes too late for.  512 bytes are a block; what
+# -d counts, in KiB, is what git may fill, not the packs that it maps.
 BOUNDED = """\
-ulimit -c 0; ulimit -f "$0"
+ulimit -c 0; ulimit -f "$0"; ulimit -d "$1"; shift
 exec git --no-replace-objects -c core.hooksPath=/dev/null "$@"
 """
 NOT_FOUND = 127
@@ -74,6 +75,8 @@ class Limit:
     """Without a word on stderr; only for commands that were asked for ``--progress``."""
     file_bytes: int = GiB
     """The largest file that it may write."""
+    memory_bytes: int = 2 * GiB
+    """Some trees of a few kilobytes stand for billions of files, all of which git would hold."""
 
 
 LOCAL = Limit(seconds=1800.0)
@@ -138,7 +141,8 @@ class Git:
     ) -> AsyncIterator[Child]:
         """A running command, which is gone when the block is left, however it is left."""
         process = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", BOUNDED, str(limit.file_bytes // 512), *arguments),
+            *("/bin/sh", "-c", BOUNDED, str(limit.file_bytes // 512)),
+            *(str(limit.memory_bytes // 1024), *arguments),
             stdin=stdin or DEVNULL,
             stdout=stdout,
             stderr=PIPE,

@@ -27,8 +27,14 @@ from typing import IO
 
 from . import _address, _git, _reasons
 
-LISTING = _git.Limit(seconds=300.0)
-FETCH = _git.Limit(seconds=6 * 3600.0, silent_seconds=600.0, file_bytes=50 * _git.GiB)
+LISTING = _git.Limit(seconds=300.0, file_bytes=64 << 20)
+"""64 MiB are about 900,000 refs: more would hold up the event loop, and fill our memory."""
+FETCH = _git.Limit(
+    seconds=6 * 3600.0,
+    silent_seconds=600.0,
+    file_bytes=50 * _git.GiB,
+    memory_bytes=4 * _git.GiB,
+)
 LOCK_SECONDS = 900.0
 """How long to wait for another process that writes the same mirror."""
 LOCK_POLL_SECONDS = 0.1
@@ -62,6 +68,8 @@ class Mirror:
     head: str | None
     refs: str
     """Digest of all refs and their objects: equal means that nothing changed."""
+    made_at: int | None = None
+    """What tells it from one that takes its place."""
 
     @property
     def shallow(self) -> str:
@@ -111,13 +119,17 @@ async def open_mirror(repository: _address.Repository, git: _git.Git, cache: Pat
         if not folder.exists():
             await _create(repository, git, folder, listing, lock)
         refs = await _own_refs(git, folder)
-    return Mirror(folder, git, listing.default_branch, listing.head, refs)
+        made_at = _made_at(folder)
+    return Mirror(folder, git, listing.default_branch, listing.head, refs, made_at)
 
 
 async def remake(mirror: Mirror, repository: _address.Repository, cache: Path) -> Mirror:
-    """Put a damaged mirror aside and clone again.  Raises as ``open_mirror``."""
+    """Put a damaged mirror aside and clone again, unless another script has.
+
+    Raises: as ``open_mirror``.
+    """
     async with _locked(mirror.folder.with_suffix(".lock")):
-        if mirror.folder.exists():
+        if mirror.folder.exists() and _made_at(mirror.folder) == mirror.made_at:
             await _put_aside(mirror.folder)
     return await open_mirror(repository, mirror.git, cache)
 
@@ -189,8 +201,11 @@ async def _create(
     )
     try:
         await _fetch(repository, git, growing, listing, lock)
-    except _git.CommandFailed as error:
-        raise _reasons.explained(error, repository) from None
+    except _git.GitError as error:
+        await _put_aside(growing)  # at once: it may be what fills the disk
+        if isinstance(error, _git.CommandFailed):
+            raise _reasons.explained(error, repository) from None
+        raise
     # One file instead of thousands, before anybody has to look through them.
     await git.run([f"--git-dir={growing}", "pack-refs", "--all"], keep=(lock,))
     growing.rename(folder)
@@ -244,14 +259,28 @@ async def _read(
 
 
 def damaged(error: _git.CommandFailed, folder: Path) -> _git.GitError:
-    """What a failed reading of the mirror means: Damaged, unless git was killed."""
+    """What a failed reading of the mirror means: Damaged, unless git met a limit of ours."""
     if error.status < 0:
         return error
+    if _reasons.is_too_large(error):
+        return _git.GitError(
+            f"the mirror {folder.name} takes more than git may have",
+            why=str(error),
+            next_step="leave its repository out of GIT_REPOSITORIES",
+        )
     return Damaged(
         f"the mirror {folder.name} is damaged",
         why=str(error),
         next_step="nothing to repair: it is cloned again; if it recurs, run git fsck upstream",
     )
+
+
+def _made_at(folder: Path) -> int | None:
+    """When its configuration was written, in nanoseconds: that is once, at the beginning."""
+    try:
+        return (folder / "config").stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 @asynccontextmanager

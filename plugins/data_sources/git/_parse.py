@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-MESSAGE_BYTES_MAX = 4 << 20
-"""Longer messages are cut there, and say so: a value in the database has a bound."""
+TEXT_BYTES_MAX = 2 << 20
+"""Longer texts are cut there, and a message says so: three times as many bytes, which odd ones
+can become, still fit into a value of the database."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The second day and the last but one of what datetime holds: any offset stays inside.
@@ -74,7 +75,7 @@ def parse_commit(sha: str, raw: bytes, stats: Stats, *, is_cut: bool = False) ->
     encoding = fields.get(b"encoding", b"")
     author = parse_identity(fields.get(b"author", b""), encoding)
     committer = parse_identity(fields.get(b"committer", b""), encoding)
-    subject, body = split_message(decode(message[:MESSAGE_BYTES_MAX], encoding))
+    subject, body = split_message(decode(message, encoding))
     return {
         "sha": sha,
         "parents": parents,
@@ -88,7 +89,7 @@ def parse_commit(sha: str, raw: bytes, stats: Stats, *, is_cut: bool = False) ->
         "committer_offset_minutes": committer.offset_minutes,
         "subject": subject,
         "body": body,
-        "body_cut": is_cut or len(message) > MESSAGE_BYTES_MAX,
+        "body_cut": is_cut or len(message) > TEXT_BYTES_MAX,
         "files": stats.files,
         "insertions": stats.insertions,
         "deletions": stats.deletions,
@@ -141,9 +142,12 @@ def split_message(message: str) -> tuple[str, str]:
 def decode(text: bytes, encoding: bytes) -> str:
     """Text that PostgreSQL takes, whatever the bytes: unreadable ones become U+FFFD.
 
+    It ends after TEXT_BYTES_MAX bytes.
+
     The encoding that the commit claims is believed if it is a known one and the bytes fit it;
     else they are UTF-8.
     """
+    text = text[:TEXT_BYTES_MAX]
     decoded = _as_claimed(text, encoding) if encoding else None
     if decoded is None:
         decoded = text.decode("utf-8", "replace")
@@ -169,7 +173,7 @@ def parse_tag(raw: bytes) -> dict[str, object]:
     header, _, message = raw.partition(b"\n\n")
     lines = (line.partition(b" ") for line in header.split(b"\n"))
     tagger = parse_identity(next((value for key, _, value in lines if key == b"tagger"), b""))
-    subject, _ = split_message(decode(message[:MESSAGE_BYTES_MAX], b""))
+    subject, _ = split_message(decode(message, b""))
     return {
         "tagger_name": tagger.name,
         "tagger_email": tagger.email,

@@ -13,9 +13,11 @@ from typing import IO
 
 from . import _git, _mirror, _parse
 
-OBJECT_BYTES_MAX = _parse.MESSAGE_BYTES_MAX + (1 << 20)
+OBJECT_BYTES_MAX = _parse.TEXT_BYTES_MAX + (1 << 20)
 """Of a larger object the rest is not read: headers, and more than a message may have."""
 BLOCK_BYTES = 1 << 16
+RECORD_BYTES_MAX = 1 << 20
+"""A path that is longer is no file of anybody's."""
 ANSWERS = _git.Limit(seconds=6 * 3600.0)
 """For commands whose answer is read from a pipe: they wait for the database between chunks."""
 DIFF = (
@@ -73,13 +75,17 @@ async def read_records(
     with stdin_lines(words) as asked:
         command = [f"--git-dir={mirror.folder}", *arguments]
         async with mirror.git.started(command, limit=ANSWERS, stdin=asked) as child:
-            pieces: list[bytes] = []
+            pending = b""
             while block := await child.read(BLOCK_BYTES):
-                end, *others = block.split(b"\0")
-                pieces.append(end)
-                for begin in others:
-                    yield b"".join(pieces)
-                    pieces = [begin]
+                *records, pending = (pending + block).split(b"\0")
+                for record in records:
+                    yield record
+                if len(pending) > RECORD_BYTES_MAX:
+                    raise _git.GitError(
+                        f"the mirror {mirror.folder.name} holds a path of more than "
+                        f"{RECORD_BYTES_MAX:,} bytes",
+                        next_step="leave its repository out of GIT_REPOSITORIES",
+                    )
             try:
                 await child.ended()
             except _git.CommandFailed as error:

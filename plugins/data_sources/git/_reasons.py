@@ -7,6 +7,7 @@ to tell apart what the tenant, the operator or time has to mend.
 from __future__ import annotations
 
 import re
+import signal
 
 from . import _address, _git
 
@@ -32,7 +33,16 @@ _UNREACHABLE = re.compile(
 )
 _OWNER = re.compile(r"dubious ownership")
 _BROKEN = re.compile(r"repository corruption|is corrupt|did not send all necessary|not our ref")
-_TOO_LARGE = re.compile(r"died of signal 25|File too large")
+# Ours, not the upstream's own ("remote: ...").
+_TOO_LARGE = re.compile(
+    r"died of signal 25|File too large|(?<!remote: )fatal: .*([Oo]ut of memory|Cannot allocate)"
+)
+_NO_ROOM = re.compile(r"(?<!remote: )(?:fatal|error): .*(No space left on device|quota exceeded)")
+
+
+def is_too_large(error: _git.CommandFailed) -> bool:
+    """Whether git met a bound on its files or its memory."""
+    return error.status == -signal.SIGXFSZ or bool(_TOO_LARGE.search(error.noise))
 
 
 def explained(error: _git.CommandFailed, repository: _address.Repository) -> _git.GitError:
@@ -54,7 +64,10 @@ def explained(error: _git.CommandFailed, repository: _address.Repository) -> _gi
     elif _MISSING.search(noise):
         what = f"there is no repository at {repository.url}, or the token may not see it"
         next_step = "correct GIT_REPOSITORIES, or GIT_TOKEN"
-    elif _TOO_LARGE.search(noise):
+    elif _NO_ROOM.search(noise):
+        what = f"there is no room for {repository.url}"
+        next_step = "make room in HARVESTD_DATA_DIR; what was received of it is removed"
+    elif is_too_large(error):
         what = f"{repository.url} is larger than this source loads"
         next_step = "leave it out of GIT_REPOSITORIES"
     elif _BROKEN.search(noise):  # before the upstream's git hung up

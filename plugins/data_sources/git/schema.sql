@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS git.commit (
     -- The first paragraph of the message on one line, and what follows it.
     subject                  text NOT NULL,
     body                     text NOT NULL,
-    -- The message was longer than 4 MiB and body ends there.
+    -- The message was longer than 2 MiB and body ends there.
     body_cut                 boolean NOT NULL,
     -- Against the first parent (a merge counts all that it brought in), against nothing for a
     -- commit without parents; renames are found; a binary file counts as a file without lines.

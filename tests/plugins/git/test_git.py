@@ -156,6 +156,9 @@ def test_only_https_receives_the_token(tmp_path: Path) -> None:
         ("fatal: unable to access: Could not resolve host: x", _git.GitError, "be reached"),
         ("error: RPC failed; HTTP 500 curl 22 returned error: 500", _git.GitError, "be reached"),
         ("fatal: index-pack died of signal 25", _git.GitError, "larger than"),
+        ("fatal: inflate: out of memory", _git.GitError, "larger than"),
+        ("remote: fatal: inflate: out of memory", _git.GitError, "cannot be read"),
+        ("fatal: write error: No space left on device", _git.GitError, "there is no room"),
         ("fatal: whatever", _git.GitError, "cannot be read"),
     ],
 )

@@ -112,7 +112,7 @@ def test_the_first_paragraph_is_the_subject_and_the_rest_the_body(
 
 
 def test_a_message_beyond_the_limit_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_parse, "MESSAGE_BYTES_MAX", 10)
+    monkeypatch.setattr(_parse, "TEXT_BYTES_MAX", 10)
 
     row = parse_commit("c" * 40, RAW + b"\none\n\n0123456789", Stats())
 

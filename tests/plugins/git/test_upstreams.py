@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,15 @@ from plugins.data_sources.git import _address, _git, _mirror
 
 from tests.builders import a_tenant, query
 from tests.daemons import cycle, running_app
-from tests.plugins.git.world import Content, Upstream, an_upstream, config, git_for
+from tests.plugins.git.world import (
+    Content,
+    Upstream,
+    an_upstream,
+    config,
+    git_for,
+    open_mirror,
+    repository_at,
+)
 
 
 @pytest.fixture
@@ -65,6 +74,40 @@ async def test_a_host_that_accepts_and_says_nothing_is_given_up_and_no_child_sta
             await _mirror.open_mirror(repository, git_for(repository, tmp_path), tmp_path)
 
         assert processes_naming(f"silent/{tmp_path.name}") == []
+
+
+async def test_a_mirror_that_several_find_damaged_is_cloned_again_once(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.chain(2)
+    repository = repository_at(upstream.path)
+    found = [await open_mirror(upstream, tmp_path) for _ in range(3)]
+
+    made = [await _mirror.remake(mirror, repository, tmp_path) for mirror in found]
+
+    assert made[0].made_at != found[0].made_at
+    assert {mirror.made_at for mirror in made} == {made[0].made_at}
+
+
+async def test_repositories_of_a_server_that_does_not_answer_wait_for_those_of_others(
+    database_url: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.chain(1)
+    stored: list[set[str]] = []
+
+    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stored.append(await column(database_url, "repository", "url"))
+        writer.close()
+
+    server = await asyncio.start_server(note, "127.0.0.1", 0)
+    place = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    addresses = f"{place}/a {place}/b '{upstream.path}'"
+    await a_tenant(database_url, "acme", {"git": {"GIT_REPOSITORIES": addresses}})
+    async with running_app(database_url, tmp_path) as app:
+        await cycle(app)
+    server.close()
+
+    assert stored[:2] == [set(), {str(upstream.path)}]
 
 
 @pytest.mark.parametrize("wound", ["missing", "corrupt"])
