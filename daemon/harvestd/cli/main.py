@@ -11,13 +11,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from harvestd.cli.looping import end_process
 from harvestd.cli.output import DONE, FAILED, INTERRUPTED, exit_code, note, say_error
 from harvestd.errors import HarvestdError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code.  ``arguments``: those of the process, by default."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command; its exit code.  Without ``arguments`` it is this process's own."""
+    if arguments is None:
+        return end_process(main(sys.argv[1:]))
+    given = list(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows a "?"
             stream.reconfigure(errors="replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import getpass
 import re
@@ -18,6 +17,7 @@ from harvestd.catalog.discover import Source
 from harvestd.catalog.script import Script
 from harvestd.catalog.snapshot import Catalog
 from harvestd.cli import explain
+from harvestd.cli.looping import run_beside_scripts
 from harvestd.cli.moments import moment
 from harvestd.cli.names import check_limit, overview_of, refuse_unknown_tenant, unknown
 from harvestd.cli.output import (
@@ -104,7 +104,7 @@ def try_plugin(name: str, tenant_id: str | None, options: Options, *, as_json: b
             return asked, tried
 
     with reached(settings, own=False, makes=False) as at, contextlib.redirect_stdout(sys.stderr):
-        asked, tried = asyncio.run(work(at.url))
+        asked, tried = run_beside_scripts(work(at.url))
     place = _place(tried, file_of(catalog, script.name))
     if as_json:
         print_json(_document(asked, tried, place))
