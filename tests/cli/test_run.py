@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_tenant, query
-from tests.cli.shell import Done, harvestd, open_folder, shell, talking, terminal
-from tests.daemons import SIMPLE, write_plugins
+from tests.cli.shell import WITHIN, Done, harvestd, open_folder, shell, talking, terminal
+from tests.daemons import GATED, SIMPLE, write_plugins
+from tests.processes import wait_until
 
 FAILING = """
 async def run(env, db, tenant_id, start_date, end_date):
@@ -26,6 +27,12 @@ UNAUTHORISED = """
 from harvestd.plugin import Unauthorised
 async def run(env, db, tenant_id, start_date, end_date):
     raise Unauthorised("the token was refused")
+"""
+TAKES_LONG = """
+import asyncio
+catch_up = False
+async def run(*_):
+    await asyncio.sleep(0.5)
 """
 LATER = """
 from datetime import UTC, datetime, timedelta
@@ -237,3 +244,55 @@ async def test_what_a_killed_daemon_held_goes_on_with_the_next_start(home: Path)
 
     assert done.code == 0, done.err
     assert [run["status"] for run in done.json if run["tenant_id"] == "initech"] == ["COMPLETED"]
+
+
+async def test_once_ends_although_its_runs_take_longer_than_the_ticks(
+    database_url: str, tmp_path: Path
+) -> None:
+    plugins = write_plugins(tmp_path / "plugins", {"probe/main.py": TAKES_LONG})
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, {"probe": {"KEY": "value"}})
+    settings = {
+        "DATA_DIR": str(tmp_path / "data"),
+        "PLUGIN_DIRS": str(plugins),
+        "RUNS_MAX": "1",
+        "INTERVAL_SECONDS": "0.2",
+    }
+    async with asyncio.timeout(WITHIN):
+        done = await harvestd("run", "--once", "--json", url=database_url, settings=settings)
+    rows = await query(database_url, "SELECT fence FROM data_source_run")
+
+    assert [run["status"] for run in done.json] == ["COMPLETED", "COMPLETED"]
+    assert [row["fence"] for row in rows] == [1, 1]
+
+
+async def test_once_waits_for_a_run_that_somebody_took_from_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gates" / "main"
+    gate.parent.mkdir()
+    plugins = write_plugins(tmp_path / "plugins", {"probe/main.py": GATED})
+    await a_tenant(database_url, "acme", {"probe": {"GATES": str(gate.parent)}})
+    settings = {
+        "DATA_DIR": str(tmp_path / "data"),
+        "PLUGIN_DIRS": str(plugins),
+        "LEASE_SECONDS": "3",
+    }
+    done = asyncio.create_task(
+        harvestd("run", "--once", "--json", url=database_url, settings=settings)
+    )
+
+    async def at_work(fence: int) -> bool:
+        rows = await query(
+            database_url,
+            "SELECT FROM data_source_run WHERE fence = $1 AND status = 'RUNNING'",
+            fence,
+        )
+        return bool(rows)
+
+    await wait_until(lambda: at_work(1), "the run is under way")
+    await query(database_url, "UPDATE data_source_run SET fence = fence + 1")
+    await wait_until(lambda: at_work(3), "it is under way again")
+    gate.touch()
+
+    assert [run["status"] for run in (await done).json] == ["COMPLETED"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from harvestd.cli import explain
 from harvestd.cli.demo_repository import choose_repository
 from harvestd.cli.live import Watch, showing
+from harvestd.cli.looping import run_beside_scripts
 from harvestd.cli.output import INTERRUPTED, Unknown, note, print_json
 from harvestd.cli.reach import Reached, reached
 from harvestd.cli.serving import (
@@ -60,7 +60,7 @@ def run_demo(wanted: str | None, *, as_json: bool) -> int:
     with reached(settings, own=True) as at:
         names = " and ".join(tenant_id for tenant_id, _ in TENANTS)
         note(f"collecting {repository} for {names}")
-        collected = asyncio.run(_collect(settings, at, repository))
+        collected = run_beside_scripts(_collect(settings, at, repository))
     if collected is None:
         note("harvestd: interrupted; what was loaded is kept, and the next demo goes on there")
         return INTERRUPTED
@@ -102,7 +102,7 @@ async def _collect(settings: Settings, at: Reached, repository: str) -> Collecte
     async with Database(at.url) as database:
         await _make_tenants(Acts(database), repository)
         status = Status(database)
-        app = App(settings, at.url)
+        app = App(settings, at.url, ticks=False)
 
         async def both_cycles() -> Collected:
             watch = Watch(lambda: tuple(app.hands.by_run.values()))

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from harvestd.catalog.discover import Problem
 from harvestd.cli import explain
+from harvestd.cli.looping import run_beside_scripts
 from harvestd.cli.output import (
     INTERRUPTED,
     UsageError,
@@ -71,8 +72,8 @@ def run_daemon(*, once: bool, as_json: bool) -> int:
     configure(settings)
     with reached(settings, own=True) as at:
         if once:
-            return asyncio.run(_run_once(settings, at, as_json=as_json))
-        asyncio.run(_run_on(settings, at))
+            return run_beside_scripts(_run_once(settings, at, as_json=as_json))
+        run_beside_scripts(_run_on(settings, at))
         return 0
 
 
@@ -92,7 +93,8 @@ async def _run_on(settings: Settings, at: Reached) -> None:
 
 async def _run_once(settings: Settings, at: Reached, *, as_json: bool) -> int:
     await make_ready(settings, at)
-    app = App(settings, at.url)
+    # A tick would start again what has ended, and where that takes long there would be no end.
+    app = App(settings, at.url, ticks=False)
 
     async def work() -> tuple[list[RunReported], list[str]]:
         began = await forced_cycle(app)
@@ -193,7 +195,7 @@ async def forced_cycle(app: App, on_look: Callable[[], None] = lambda: None) -> 
         began, forced = await _looking(app, app.cycles.get, on_look)
     if await _looking(app, app.schemas.wait, on_look):
         await forced_cycle(app, on_look)  # their runs are due only now
-    await _looking(app, app.feeder.idle, on_look)
+    await _looking(app, app.settle, on_look)
     return began
 
 

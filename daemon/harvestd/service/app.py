@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -47,20 +47,31 @@ log = get_logger()
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach PostgreSQL; the last one repeats."""
 LOOP_LOOK_SECONDS = 1.0
+SETTLE_LOOK_SECONDS = 0.05
 CYCLES_MAX = 16
 
 
 class App:
     """One replica: everything between settings and the end of the process."""
 
-    def __init__(self, settings: Settings, url: str, supervisor: Supervisor | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        supervisor: Supervisor | None = None,
+        *,
+        ticks: bool = True,
+    ) -> None:
+        """``ticks``: whether cycles begin by themselves too, not only when one is asked for."""
         self.settings = settings
+        self.ticks = ticks
         self.supervisor = supervisor or Supervisor({})
         self.database = Database(url)
         self.health = Health()
         self.wanted = Wanted()
         self.stopping = asyncio.Event()
         self.draining = asyncio.Event()
+        self.cycling = False
         self.hurried = asyncio.Event()
         self.hands = Hands()
         self.lease = timedelta(seconds=settings.lease_seconds)
@@ -85,6 +96,13 @@ class App:
         self.stopping.set()
         self.supervisor.stopping()
         log.info("daemon_stopping", reason=reason, runs=len(self.hands.by_run))
+
+    async def settle(self) -> None:
+        """Wait until no cycle is wanted or under way, and no turn is left of the last."""
+        await self.feeder.idle()
+        while self.cycling or self.wanted.event.is_set():
+            await asyncio.sleep(SETTLE_LOOK_SECONDS)
+            await self.feeder.idle()
 
     async def run(self, *, on_ready: Callable[[App], None] | None = None) -> None:
         """Run until `stop`.  Raises: what ended a loop, or a start that cannot succeed."""
@@ -256,10 +274,13 @@ class App:
         )
 
     async def _cycle_forever(self) -> None:
-        async with ticking(self.wanted.event, self.settings.interval_seconds):
+        every = self.settings.interval_seconds
+        async with ticking(self.wanted.event, every) if self.ticks else nullcontext():
             while True:
+                self.cycling = False
                 await self.wanted.event.wait()
                 # Cleared before the cycle begins: whoever asks from here on gets another one.
+                self.cycling = True
                 self.wanted.event.clear()
                 forced, self.wanted.forced = self.wanted.forced, False
                 try:
@@ -273,6 +294,8 @@ class App:
                     self.health.set_problem("cycle", known.what if known else reason)
                     code = known.code if known else "mistake"
                     log.error("cycle_failed", code=code, reason=reason, exc_info=known is None)
+                    if not self.ticks:
+                        asyncio.get_running_loop().call_later(every, self.wanted.event.set)
                 else:
                     self.health.clear("cycle")
                     if self.cycles.full():
