@@ -47,6 +47,13 @@ ODD = {
         async def run(*_):
             raise Odd
     """,
+    "exits": """
+        class Odd(Exception):
+            def __str__(self):
+                raise SystemExit
+        async def run(*_):
+            raise Odd
+    """,
     "cancelled": """
         import asyncio
         async def run(*_):
@@ -76,6 +83,7 @@ async def test_an_exception_that_cannot_be_told_ends_its_own_run_truthfully(
         "beyond_utc": ("FAILED", "OverflowError", 1),
         "property": ("FAILED", "Odd", 1),
         "text": ("FAILED", "Odd", 1),
+        "exits": ("FAILED", "Odd", 1),
         "cancelled": ("FAILED", "script_failed", 1),
         "fine": ("COMPLETED", None, 0),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_tenant, query
-from tests.daemons import PROBE, SIMPLE, WITHIN, cycle, in_hand, running_app, runs
+from tests.daemons import GATED, PROBE, SIMPLE, WITHIN, cycle, in_hand, running_app, runs
 
 MAIN = "acme/probe/main"
 
@@ -147,3 +147,43 @@ async def test_what_ends_by_itself_is_not_left_behind(database_url: str, tmp_pat
         ended = await runs(database_url)
 
     assert [(run["word"], run["error"]) for run in ended.values()] == [("COMPLETED", None)] * 2
+
+
+TAKES_ALL_DOWN = {
+    "probe/cancels.py": """
+        import asyncio
+        async def run(*_):
+            asyncio.create_task(asyncio.Event().wait())
+            tasks = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    """,
+    "probe/stops.py": """
+        import asyncio
+        async def run(*_):
+            asyncio.get_running_loop().stop()
+    """,
+}
+
+
+async def test_a_script_that_ends_all_tasks_or_the_loop_reaches_only_what_is_its_own(
+    database_url: str, tmp_path: Path
+) -> None:
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "value"}})
+    await a_tenant(database_url, "globex", {"other": {"GATES": str(gates)}})
+    plugins = TAKES_ALL_DOWN | {"other/main.py": GATED}
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app)
+        (gates / "main").touch()
+        await app.feeder.idle()
+        await cycle(app)
+        states = await runs(database_url)
+        attempts = await query(database_url, "SELECT DISTINCT outcome FROM harvestd.run_history")
+
+    assert states["globex/other/main"]["word"] == "COMPLETED"
+    assert states["acme/probe/cancels"]["word"] == "COMPLETED"
+    assert "stopped the event loop" in states["acme/probe/stops"]["error"]
+    assert {attempt["outcome"] for attempt in attempts} == {"completed", "failed"}

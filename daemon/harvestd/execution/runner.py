@@ -165,7 +165,7 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
         try:
             said = summary(error)
             log.warning("script_failed", code=reason, reason=said, exc_info=error)
-        except Exception as second:  # a script's exception may raise when it is looked at
+        except BaseException as second:  # a script's exception may raise when it is looked at
             log.warning("script_failed", code=reason, reason=type(second).__name__)
     return Ending(
         outcome=outcome,

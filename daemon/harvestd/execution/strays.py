@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -61,9 +62,16 @@ started: ContextVar[Started | None] = ContextVar("harvestd_started", default=Non
 
 
 def watch_starts() -> None:
-    """From now on this loop's tasks and this process's threads are noted in `started`."""
-    asyncio.get_running_loop().set_task_factory(_make_task)
+    """From now on this loop's tasks and this process's threads are noted in `started`.
+
+    And a script reaches no others: who cancels all tasks before he ends, or stops the loop, as a
+    program of his own would, means those that he started.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(_make_task)
+    loop.stop = partial(_stop, loop.stop)  # type: ignore[method-assign]
     threading.Thread.start = _start  # type: ignore[assignment, method-assign]
+    asyncio.all_tasks = partial(_all_tasks, loop)
 
 
 def ends_processes(error: BaseException) -> ScriptFailed:
@@ -116,6 +124,29 @@ class _Contained(Coroutine[Any, Any, Any]):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._coro, name)  # cr_frame and the like, for whoever looks at the task
+
+
+_every_task = asyncio.tasks.all_tasks
+
+
+def _all_tasks(
+    ours: asyncio.AbstractEventLoop, loop: asyncio.AbstractEventLoop | None = None
+) -> set[asyncio.Task[Any]]:
+    every = _every_task(loop)
+    of_script = started.get()
+    if of_script is None or (loop or asyncio.get_running_loop()) is not ours:
+        return every
+    return every & {*of_script.tasks_left, asyncio.current_task(ours)}
+
+
+def _stop(stop: Callable[[], None]) -> None:
+    if started.get() is not None:
+        raise ScriptFailed(
+            "the script stopped the event loop",
+            why="it belongs to all tenants",
+            next_step="return from run() instead",
+        )
+    stop()
 
 
 _thread_start = threading.Thread.start
