@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from harvestd.database.pool import Database
@@ -177,11 +178,11 @@ async def test_a_locked_row_delays_no_other_record(database: Database, database_
     assert await waiting
 
 
-async def until_somebody_waits_for_a_lock(url: str) -> None:
+async def until_somebody_waits_for_a_lock(url: str, *, sessions: int = 1) -> None:
     waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
     async def waiting() -> bool:
-        return bool(await query(url, waits))
+        return len(await query(url, waits)) >= sessions
 
     await wait_until(waiting, "a statement that waits for a lock")
 
@@ -207,3 +208,31 @@ async def test_a_run_of_a_paused_tenant_is_not_claimed_even_from_an_earlier_turn
 
     await query(database_url, "UPDATE tenant SET paused_at = NULL")
     assert isinstance(await claims.claim(listed), Claim)
+
+
+WAITS_FOR_US = """
+    CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
+    CREATE TRIGGER wait BEFORE UPDATE ON data_source_run
+        FOR EACH ROW WHEN (NEW.status = 'RUNNING') EXECUTE FUNCTION public.wait();
+"""
+
+
+async def test_a_claim_that_is_under_way_while_its_replica_leaves_is_held_by_nobody(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(WAITS_FOR_US)
+    await connection.execute("SELECT pg_advisory_lock(4711)")
+    asking = asyncio.create_task(claims.claim(listed))
+    await until_somebody_waits_for_a_lock(database_url)
+    asking.cancel()  # as a second SIGTERM does
+    leaving = asyncio.create_task(claims.leave())
+    await until_somebody_waits_for_a_lock(database_url, sessions=2)
+    await connection.close()
+    await leaving
+
+    row = await status_of(database_url, listed.run_no)
+    assert (row["status"], row["replica_id"], row["fence"]) == ("PENDING", None, 1)
+    assert await query(database_url, "SELECT FROM harvestd.replica WHERE dead_at IS NULL") == []

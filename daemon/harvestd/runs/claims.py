@@ -154,10 +154,26 @@ class Claims:
             await connection.fetch(self._patient_line.sql("hold_run"), claim.run_no)
             return bool(await connection.fetch(*self._recording_of([(claim, ending)])))
 
-    async def give_back(self, run_nos: Sequence[int] | None) -> None:
-        """Let go of runs whose fence somebody else has raised, or (None) of all that we hold."""
+    async def give_back(self, run_nos: Sequence[int]) -> None:
+        """Let go of runs whose fence somebody else has raised."""
         await step("give_back")
-        await self._patient_line.fetch("give_back_runs", self.replica_id, run_nos)
+        async with self._patient_line.connection() as connection:
+            await self._give_back(connection, run_nos)
+
+    async def leave(self) -> None:
+        """Declare this replica dead itself, and let go of all that it holds: others go on at once.
+
+        Dead first: that waits for a claim under way, whose asker may be gone, and none comes
+        later.  At once, or others would count a death for what the claim took.
+        """
+        await step("leave")
+        async with self._patient_line.connection() as connection, connection.transaction():
+            await connection.fetch(self._patient_line.sql("leave_the_living"), self.replica_id)
+            await self._give_back(connection, None)
+
+    async def _give_back(self, connection: Any, run_nos: Sequence[int] | None) -> None:
+        sql = self._patient_line.sql("give_back_runs")
+        await connection.fetch(sql, self.replica_id, run_nos)
 
     async def give_back_strays(
         self, held: Mapping[int, int], in_hand: Callable[[], Collection[int]]

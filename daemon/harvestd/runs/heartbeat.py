@@ -156,11 +156,6 @@ class Heartbeat:
             ),
         )
 
-    async def leave(self) -> None:
-        """Declare this replica dead itself, last of all, so that its tenants move at once."""
-        await step("leave")
-        await self._line.fetch("leave_the_living", self.replica_id)
-
 
 async def reap_forever(heartbeat: Heartbeat, on_freed: Callable[[], None]) -> None:
     """Bury the dead every third of a lease; a loop of its own, so that no beat waits for it."""

@@ -242,9 +242,8 @@ class App:
         """Give back what is held, and declare this replica dead, so that others go on at once."""
         try:
             await self.schemas.close()
-            await self.claims.give_back(None)
             await self.seats.close()
-            await self.heartbeat.leave()
+            await self.claims.leave()
             await self.database.close()
         except DatabaseError as error:
             # Others take over after the lease; the fence keeps what is left of us out.
@@ -268,7 +267,7 @@ class App:
         await asyncio.gather(idle, hurried, return_exceptions=True)
         log.info(
             "drain_finished",
-            runs_ended=runs - cancelled,
+            runs_ended=max(runs - cancelled, 0),  # a claim under way may have added one
             runs_cancelled=cancelled,
             seconds=round(time.monotonic() - began, 3),
         )
