@@ -79,9 +79,30 @@ async def test_an_ending_that_the_database_refuses_costs_no_other_its_record(
 REFUSES_ACME = """
     CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
-    CREATE TRIGGER refuse BEFORE UPDATE ON data_source_run
+    CREATE TRIGGER refuse BEFORE {what} ON data_source_run
         FOR EACH ROW WHEN (NEW.tenant_id = 'acme') EXECUTE FUNCTION public.refuse();
 """
+
+
+async def refuse_acme(url: str, what: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(REFUSES_ACME.format(what=what))
+    await connection.close()
+
+
+async def test_a_row_that_the_application_lets_nobody_make_costs_no_other_its_place(
+    database_url: str, tmp_path: Path
+) -> None:
+    await refuse_acme(database_url, "INSERT")
+    for tenant_id in ("acme", "globex", "hooli"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    plugins = {f"probe/{name}.py": IDLE for name in NAMES}
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await app.feeder.idle()
+        states = await runs(database_url)
+
+    assert {run["tenant_id"] for run in states.values()} == {"globex", "hooli"}
+    assert {run["word"] for run in states.values()} == {"COMPLETED"}
 
 
 async def test_a_row_that_the_application_lets_nobody_change_costs_no_other_its_claim(
@@ -89,9 +110,7 @@ async def test_a_row_that_the_application_lets_nobody_change_costs_no_other_its_
 ) -> None:
     claims = await a_claimer(database)
     listed = [await a_run(database_url, f"{one}/probe/main") for one in ("acme", "globex", "hooli")]
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(REFUSES_ACME)
-    await connection.close()
+    await refuse_acme(database_url, "UPDATE")
 
     asked = (claims.claim(one) for one in listed)
     refused, *others = await asyncio.gather(*asked, return_exceptions=True)

@@ -14,7 +14,9 @@ from uuid import UUID
 
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
+from harvestd.errors import DatabaseError, Unreachable
 from harvestd.observing.lines import escape
+from harvestd.observing.logs import report_database_error
 from harvestd.planning.plan import RunRow, make_plan
 from harvestd.runs.claims import multirange
 from harvestd.terms import RunKey, ScriptName
@@ -23,6 +25,8 @@ PAGE = 5_000
 """Rows applied by one statement."""
 SCANNED = 1_000
 """Rows of the due list fetched at once: they are worked through without a pause."""
+REFUSED_MAX = 20
+"""Of one comparison; where more rows are refused the cycle fails as a whole."""
 PROBLEMS_MAX = 50
 PROBLEM_CHARS_MAX = 1_000
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -40,6 +44,8 @@ class Difference:
     """Tenants with a new configuration: call `wake` once nothing runs any more from the old."""
     too_long: set[str] = field(default_factory=set)
     """Tenants whose id fits into no key."""
+    refused: int = 0
+    """Rows that the database did not let in; tried again with the next comparison of all."""
     locked: dict[int, str] = field(default_factory=dict)
     """run_no → tenant of rows that an open transaction of their script holds: for a later cycle,
     once whoever holds the run has cancelled it."""
@@ -194,14 +200,7 @@ class Enrolment:
             first_import=self._first_import,
         )
         if plan.enrol:
-            rows = await self._page_line.fetch(
-                "enrol_runs",
-                [key.tenant_id for key in plan.enrol],
-                [key.source for key in plan.enrol],
-                [key.script for key in plan.enrol],
-                list(plan.enrol.values()),
-            )
-            difference.enrolled += len(rows)
+            await self._enrol(list(plan.enrol.items()), difference)
         if plan.go_on:
             rows = await self._page_line.fetch(
                 "revive_runs",
@@ -215,6 +214,38 @@ class Enrolment:
             difference.locked |= {
                 one.run_no: tenant_of[one.run_no] for one in plan.go_on if one.run_no not in revived
             }
+
+    async def _enrol(
+        self, wanted: Sequence[tuple[RunKey, datetime]], difference: Difference
+    ) -> None:
+        """Make these rows, each with its origin.
+
+        A row that the database refuses, such as by a trigger of the application, is found by
+        halves, and costs no other its place.
+        """
+        try:
+            rows = await self._page_line.fetch(
+                "enrol_runs",
+                [key.tenant_id for key, _ in wanted],
+                [key.source for key, _ in wanted],
+                [key.script for key, _ in wanted],
+                [origin for _, origin in wanted],
+            )
+        except Unreachable:
+            raise
+        except DatabaseError as error:
+            if len(wanted) > 1:
+                half = len(wanted) // 2
+                await self._enrol(wanted[:half], difference)
+                await self._enrol(wanted[half:], difference)
+                return
+            difference.refused += 1
+            if difference.refused > REFUSED_MAX:
+                raise  # not the rows, but the table or the server
+            [(key, _)] = wanted
+            report_database_error(error, f"{key} was not enrolled")
+        else:
+            difference.enrolled += len(rows)
 
 
 def _count_retired(difference: Difference, rows: Sequence[Any]) -> None:
