@@ -198,6 +198,23 @@ async def test_what_the_database_holds_for_us_and_we_do_not_is_a_stray(
     assert (await status_of(database_url, listed.run_no))["status"] == "PENDING"
 
 
+async def test_a_run_that_strays_again_and_again_backs_off_until_one_is_recorded(
+    database: Database, database_url: str
+) -> None:
+    claims, listed = await a_claimer(database), await a_run(database_url)
+    waits = "SELECT extract(epoch FROM due_at - now())::float AS seconds FROM data_source_run"
+    for fence in range(8):
+        held = {listed.run_no: (await taken(claims, listed._replace(fence=fence))).fence}
+        at_once = await claims.give_back_strays(held, set)
+        assert at_once == ({listed.run_no} if fence == 0 else set())
+        (row,) = await query(database_url, waits)
+        minutes = 0 if fence == 0 else min(2**fence, 60)
+        assert row["seconds"] == pytest.approx(60 * minutes, rel=0.25, abs=10)
+    await claims.record(await taken(claims, listed._replace(fence=8)), an_ending())
+
+    assert (await status_of(database_url, listed.run_no))["failures"] == 0
+
+
 async def test_a_run_of_a_paused_tenant_is_not_claimed_even_from_an_earlier_turn(
     database: Database, database_url: str
 ) -> None:

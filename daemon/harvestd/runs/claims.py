@@ -181,7 +181,8 @@ class Claims:
         """Let go of what the database says is ours and nobody works on: its answer was lost.
 
         ``held`` is what it says, run_no → fence; ``in_hand`` is looked at after that, and a
-        claim under way counts as in hand.  The run_nos that were let go.
+        claim under way counts as in hand.  The run_nos that were let go and are due at once;
+        one that strays again and again backs off.
         """
         working = {*in_hand(), *self._claiming_now}
         strays = {run_no: fence for run_no, fence in held.items() if run_no not in working}
@@ -191,7 +192,7 @@ class Claims:
         rows = await self._record_line.fetch(
             "give_back_strays", self.replica_id, list(strays), list(strays.values())
         )
-        return frozenset(row["run_no"] for row in rows)
+        return frozenset(row["run_no"] for row in rows if row["due"])
 
     async def mark_blocked(
         self, blocked: Sequence[tuple[Listed, str, datetime | None]]
