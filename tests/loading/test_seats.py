@@ -108,6 +108,27 @@ async def test_a_seat_whose_opening_was_interrupted_is_opened_again_and_not_one_
     await holder.seats.close()
 
 
+async def test_a_lease_whose_commit_was_interrupted_is_taken_again_and_not_one_more(
+    database: Database, database_url: str
+) -> None:
+    holder = await a_holder(database, database_url)
+    binding = await holder.claims_run_of("acme")
+    # What the server has of a lease whose answer nobody waited for.
+    await query(
+        database_url,
+        "INSERT INTO harvestd.seat (seat_no, replica_id, leased_at) VALUES (1, $1, now())",
+        holder.seats.replica_id,
+    )
+    async with (
+        holder.seats.bound(binding),
+        holder.seats.bound(await holder.claims_run_of("globex")) as other,
+    ):
+        seats = await query(database_url, "SELECT seat_no FROM harvestd.seat ORDER BY 1")
+        assert [seat["seat_no"] for seat in seats] == [1, 2]
+        assert other.seat_no == 2
+    await holder.seats.close()
+
+
 async def test_a_seat_whose_password_was_changed_is_opened_with_a_new_one(
     database: Database, database_url: str
 ) -> None:

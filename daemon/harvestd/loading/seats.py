@@ -115,7 +115,8 @@ class Seats:
         self._line: Line = database.line("bindings")
         self._places = asyncio.Semaphore(seats_max)
         self._free: list[Seat] = []
-        self._idle_leases: list[int] = []
+        self._in_use: set[int] = set()
+        """Of its leases, those with a connection or about to have one; the rest are free for us."""
 
     @asynccontextmanager
     async def bound(self, binding: Binding) -> AsyncIterator[Seat]:
@@ -177,7 +178,7 @@ class Seats:
         for seat in self._free:
             seat.connection.terminate()
         self._free.clear()
-        self._idle_leases.clear()
+        self._in_use.clear()
 
     async def close(self) -> None:
         """End all seats' connections and let other replicas lease them."""
@@ -197,7 +198,7 @@ class Seats:
     def _is_gone(self, seat: Seat) -> bool:
         if not seat.connection.is_closed():
             return False
-        self._idle_leases.append(seat.seat_no)
+        self._leave_lease(seat.seat_no, seat.replica_id)
         return True
 
     async def _is_clean(self, seat: Seat, binding: Binding) -> bool:
@@ -217,44 +218,39 @@ class Seats:
 
     async def _open(self) -> Seat:
         # A lease is renewed with each connection: SQL on a seat may change its login's password
-        # and settings.
-        replica_id = self.replica_id
-        idle = self._idle_leases.pop() if self._idle_leases else None
+        # and settings; the fresh one also locks out whoever had it before.
+        replica_id, password = self.replica_id, secrets.token_urlsafe(24)
+        seat_no = None
         try:
-            seat_no, password = await self._lease(idle)
-            idle = seat_no
-            name = self._roles.seat(seat_no)
+            async with self._line.connection() as line, line.transaction():
+                seat_no = await self._lease(line, replica_id)
+                await ensure_seat(line, self._roles, seat_no, scram_verifier(password))
+                name = self._roles.seat(seat_no)
+                await line.fetchval(self._line.sql("end_seat_backends"), name)
+            log.debug("seat_leased", seat=seat_no)
             connection = await self._database.connect(
                 f"seat {seat_no}", user=name, password=password, statement_seconds=None
             )
         except BaseException:
-            if idle is not None:
-                self._keep_lease(idle, replica_id)
+            self._leave_lease(seat_no, replica_id)
             raise
         return Seat(name, connection, seat_no, replica_id)
 
-    def _keep_lease(self, seat_no: int, replica_id: UUID) -> None:
-        """For the next connection, unless this replica was declared dead since it leased."""
+    async def _lease(self, line: asyncpg.Connection[Any], replica_id: UUID) -> int:
+        """The number of a seat that no living replica has, and this one does not use."""
+        # One at a time: two replicas must not make the same number.
+        await line.execute("LOCK TABLE harvestd.seat IN SHARE ROW EXCLUSIVE MODE")
+        seat_no = await line.fetchval(self._line.sql("lease_seat"), replica_id, [*self._in_use])
+        if seat_no is None:
+            seat_no = await line.fetchval(self._line.sql("make_seat"), replica_id)
         if replica_id == self.replica_id:
-            self._idle_leases.append(seat_no)
+            self._in_use.add(seat_no)
+        return int(seat_no)
 
-    async def _lease(self, seat_no: int | None = None) -> tuple[int, str]:
-        """A seat no living replica has; a fresh password locks out whoever had it before."""
-        password = secrets.token_urlsafe(24)
-        async with self._line.connection() as connection, connection.transaction():
-            # One at a time: two replicas must not make the same number.
-            await connection.execute("LOCK TABLE harvestd.seat IN SHARE ROW EXCLUSIVE MODE")
-            seat_no = await connection.fetchval(
-                self._line.sql("lease_seat"), self.replica_id, seat_no
-            )
-            if seat_no is None:
-                seat_no = await connection.fetchval(self._line.sql("make_seat"), self.replica_id)
-            await ensure_seat(connection, self._roles, seat_no, scram_verifier(password))
-            await connection.fetchval(
-                self._line.sql("end_seat_backends"), self._roles.seat(seat_no)
-            )
-        log.debug("seat_leased", seat=seat_no)
-        return seat_no, password
+    def _leave_lease(self, seat_no: int | None, replica_id: UUID) -> None:
+        """Free for the next connection, unless this replica was declared dead since it leased."""
+        if seat_no is not None and replica_id == self.replica_id:
+            self._in_use.discard(seat_no)
 
     async def _bind(self, seat: Seat, binding: Binding) -> None:
         if seat.bound == binding:
@@ -285,7 +281,7 @@ class Seats:
         if seat.replica_id != self.replica_id:
             seat.connection.terminate()  # leased under an id that was declared dead since
         elif seat.connection.is_closed():
-            self._idle_leases.append(seat.seat_no)
+            self._leave_lease(seat.seat_no, seat.replica_id)
         elif seat.bound is None:
             # Whether the server bound it is unknown, and it may still do so: never reused.
             await asyncio.shield(self.end(seat, reason="not bound"))
@@ -300,7 +296,7 @@ class Seats:
             return
         seat.ended = True
         seat.connection.terminate()
-        self._keep_lease(seat.seat_no, seat.replica_id)
+        self._leave_lease(seat.seat_no, seat.replica_id)
         log.debug("seat_ended", seat=seat.seat_no, reason=reason)
         try:
             await self._line.fetchval("end_backend", seat.pid, END_BACKEND_MS)
