@@ -105,8 +105,7 @@ async def test_the_count_of_connections_is_what_a_replica_opens(
     async with running_app(database_url, tmp_path) as app:
         lines = len(app.database._lines)
 
-    # one more while a schema is applied, and one for the gauges of tenants and scripts
-    assert lines + 1 <= CORE_CONNECTIONS <= lines + 2
+    assert lines == CORE_CONNECTIONS
 
 
 async def test_a_working_installation_is_found_well_in_text_and_in_json(
