@@ -83,6 +83,21 @@ async def test_only_the_worst_tenants_have_series_of_their_own(
     assert series("harvestd_runs_failed") == {"probe/main": 1}
 
 
+async def test_paused_tenants_neither_count_nor_crowd_out_those_that_are_late(
+    gauges: Gauges, database_url: str
+) -> None:
+    for number in range(4):
+        await a_tenant(database_url, f"t{number}")
+        await a_run(database_url, f"t{number}/probe/main", days=number + 1)
+    await query(database_url, "UPDATE data_source_run SET status = 'FAILED'")
+    await query(database_url, "UPDATE tenant SET paused_at = now() WHERE id IN ('t2', 't3')")
+    await gauges.measure()
+
+    assert sorted(series("harvestd_tenant_watermark_lag_seconds")) == ["t0", "t1"]
+    assert series("harvestd_watermark_lag_seconds")["probe/main"] == pytest.approx(2 * DAY, abs=60)
+    assert series("harvestd_runs_failed") == {"probe/main": 2}
+
+
 async def test_series_go_with_the_runs_they_were_of(gauges: Gauges, database_url: str) -> None:
     await a_tenant(database_url, "acme", {"probe": {"KEY": "value"}})
     await a_run(database_url)

@@ -3,6 +3,7 @@
 --    behind their watermark), gap_seconds (the holes of all of them together), failed, stopped
 --    (failed, and not tried again by itself), waiting, blocked
 --
+-- Not those of paused tenants: they are meant to stand still, and would alert for ever.
 -- The comparison first: to cut multiranges is dear, and hardly any run has a hole.
 SELECT run.data_source,
        run.script,
@@ -24,5 +25,7 @@ LEFT JOIN LATERAL (
  AND run.origin < lower(run.covered)
   OR run.covered <> tstzmultirange(tstzrange(lower(run.covered), upper(run.covered)))
 WHERE run.retired_at IS NULL
+  AND run.tenant_id NOT IN (SELECT tenant.id FROM public.tenant AS tenant
+                            WHERE tenant.paused_at IS NOT NULL)
 GROUP BY run.data_source, run.script
 ORDER BY run.data_source, run.script;

@@ -2,6 +2,8 @@
 --
 -- $1 most  integer   of each kind
 -- -> tenant_id, lag_seconds (now less its oldest watermark), failing (runs that failed)
+--
+-- Not the paused: they are meant to stand still, and would crowd out those that are late.
 WITH tenant AS MATERIALIZED (
     SELECT run.tenant_id,
            extract(epoch FROM now() - min(coalesce(run.last_fetched_data_date, run.origin)))
@@ -9,6 +11,8 @@ WITH tenant AS MATERIALIZED (
            count(*) FILTER (WHERE run.status = 'FAILED') AS failing
     FROM public.data_source_run AS run
     WHERE run.retired_at IS NULL
+      AND run.tenant_id NOT IN (SELECT tenant.id FROM public.tenant AS tenant
+                                WHERE tenant.paused_at IS NOT NULL)
     GROUP BY run.tenant_id
 ),
 late AS (
