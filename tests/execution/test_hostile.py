@@ -164,6 +164,11 @@ TAKES_ALL_DOWN = {
         async def run(*_):
             asyncio.get_running_loop().stop()
     """,
+    "probe/makes.py": """
+        import asyncio
+        async def run(*_):
+            asyncio.get_running_loop().set_task_factory(None)
+    """,
 }
 
 
@@ -185,5 +190,6 @@ async def test_a_script_that_ends_all_tasks_or_the_loop_reaches_only_what_is_its
 
     assert states["globex/other/main"]["word"] == "COMPLETED"
     assert states["acme/probe/cancels"]["word"] == "COMPLETED"
-    assert "stopped the event loop" in states["acme/probe/stops"]["error"]
+    assert "called stop() of the event loop" in states["acme/probe/stops"]["error"]
+    assert "called set_task_factory()" in states["acme/probe/makes"]["error"]
     assert {attempt["outcome"] for attempt in attempts} == {"completed", "failed"}

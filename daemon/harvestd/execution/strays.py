@@ -69,7 +69,8 @@ def watch_starts() -> None:
     """
     loop = asyncio.get_running_loop()
     loop.set_task_factory(_make_task)
-    loop.stop = partial(_stop, loop.stop)  # type: ignore[method-assign]
+    for name in ("stop", "set_task_factory"):
+        setattr(loop, name, partial(_refuse_scripts, name, getattr(loop, name)))
     threading.Thread.start = _start  # type: ignore[assignment, method-assign]
     asyncio.all_tasks = partial(_all_tasks, loop)
 
@@ -139,14 +140,14 @@ def _all_tasks(
     return every & {*of_script.tasks_left, asyncio.current_task(ours)}
 
 
-def _stop(stop: Callable[[], None]) -> None:
+def _refuse_scripts(name: str, call: Callable[..., None], *arguments: object) -> None:
     if started.get() is not None:
         raise ScriptFailed(
-            "the script stopped the event loop",
-            why="it belongs to all tenants",
-            next_step="return from run() instead",
+            f"the script called {name}() of the event loop",
+            why="the loop belongs to all tenants",
+            next_step="leave it out; to end a run, return from run()",
         )
-    stop()
+    call(*arguments)
 
 
 _thread_start = threading.Thread.start
