@@ -8,8 +8,7 @@ import pytest
 
 from harvestd.observing import metrics
 from tests.builders import a_tenant, query
-from tests.daemons import cycle, running_app
-from tests.service.test_daemon import PROBE
+from tests.daemons import PROBE, cycle, running_app
 
 FAILING = "async def run(*_):\n    raise ValueError('not yet')\n"
 LIMITED = """
