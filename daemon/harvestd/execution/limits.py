@@ -56,6 +56,21 @@ class Slots:
         self._free += 1
 
 
+class Taken:
+    """The slots of one attempt, to be given back."""
+
+    __slots__ = ("_slots",)
+
+    def __init__(self, slots: tuple[Slots, ...]) -> None:
+        self._slots = slots
+
+    def give_back(self) -> None:
+        """Free for others; a second time nothing."""
+        slots, self._slots = self._slots, ()
+        for one in reversed(slots):
+            one.give_back()
+
+
 class Limits:
     """The slots of all attempts, and those of data sources that have a limit of their own."""
 
@@ -68,8 +83,8 @@ class Limits:
         self._suspects = Slots(1)
         metrics.RUNS_IN_PROGRESS.set_function(lambda: self._all.taken)
 
-    async def take(self, source: str, *, suspect: bool) -> tuple[Slots, ...]:
-        """The right to run one attempt of ``source``, to be given back; waits for it.
+    async def take(self, source: str, *, suspect: bool) -> Taken:
+        """The right to run one attempt of ``source``; waits for it.
 
         Cancelled, it has taken none.
         """
@@ -78,14 +93,9 @@ class Limits:
             try:
                 await slots.take()
             except BaseException:
-                self.give_back(needed[:at])
+                Taken(needed[:at]).give_back()
                 raise
-        return needed
-
-    def give_back(self, taken: tuple[Slots, ...]) -> None:
-        """What `take` answered."""
-        for slots in reversed(taken):
-            slots.give_back()
+        return Taken(needed)
 
     def wanted(self, source: str, *, suspect: bool) -> bool:
         """Whether somebody could use the slot of an attempt of ``source``."""

@@ -28,6 +28,7 @@ from harvestd.errors import (
 )
 from harvestd.execution.executor import Call, Executor
 from harvestd.execution.hands import Hand, Hands
+from harvestd.execution.limits import Taken
 from harvestd.loading.facade import Db, rows_written_by
 from harvestd.loading.fenced import Fenced
 from harvestd.loading.seats import Binding, Seats
@@ -97,6 +98,7 @@ async def attempt_run(
     env: Env,
     *,
     redactor: Redactor,
+    slot: Taken,
     others_wait: Callable[[], bool],
 ) -> Outcome | Refusal:
     """Claim a listed run, work on it until it is covered or cannot go on, and record the end.
@@ -122,6 +124,7 @@ async def attempt_run(
     try:
         ending = await _work(parts, attempt)
         hand.recording = True
+        slot.give_back()  # nothing of the script goes on; while this is recorded others may
         await _record(parts, attempt, ending)
         _report(attempt, ending, time.perf_counter() - attempt.began)
         return ending.outcome

@@ -259,7 +259,7 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
     name = listed.key.name
     script = going.catalog.script(name)
     assert script is not None
-    slots = await going.limits.take(name.source, suspect=going.turn.runs[name].suspect)
+    slot = await going.limits.take(name.source, suspect=going.turn.runs[name].suspect)
     try:
         if going.parts.draining.is_set() or going.turn.outdated.is_set():
             return None
@@ -269,6 +269,7 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
             script,
             going.turn.tenant.envs[name.source],
             redactor=_redactor(going, name.source),
+            slot=slot,
             others_wait=lambda: going.others_wait(name),
         )
     except DatabaseError as error:
@@ -279,7 +280,7 @@ async def _attempt(going: _Going, listed: Listed) -> Outcome | None:
         log.error("turn_failed", reason=type(error).__name__, exc_info=error)
         return None
     finally:
-        going.limits.give_back(slots)
+        slot.give_back()
     return outcome if isinstance(outcome, Outcome) else None
 
 
