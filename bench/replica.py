@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.scratch import Server, execute
+from harvestd.cli.looping import run_beside_scripts
 from harvestd.cli.serving import beside_app
 from harvestd.database.pool import Database
 from harvestd.observing import logs
@@ -137,7 +138,7 @@ def with_app(server: Server, plugins: Path, work: Callable[[App], Awaitable[T]])
     )
     with (server.folder / LOG).open("a", encoding="utf-8") as log:
         logs.configure(settings, log)
-        answer = asyncio.run(_beside(settings, server.url, work))
+        answer = run_beside_scripts(_beside(settings, server.url, work))
     if answer is None:
         raise KeyboardInterrupt
     return answer

@@ -42,6 +42,11 @@ class Claim(NamedTuple):
     """Whether the attempt before it had completed."""
 
 
+STAGES = 3
+"""So many batches make up all slots: while one is claimed another works, and a third is recorded.
+As one batch they would wait for each statement together (docs/bench.md)."""
+
+
 class Refusal(Enum):
     """Why a claim was not given."""
 
@@ -92,7 +97,8 @@ def windows_of(covered: Iterable[Any]) -> tuple[Window, ...]:
 class Claims:
     """The claims of one replica."""
 
-    def __init__(self, database: Database, replica_id: UUID) -> None:
+    def __init__(self, database: Database, replica_id: UUID, *, runs_max: int = 64) -> None:
+        """``runs_max``: how many attempts may be under way at once."""
         self.replica_id = replica_id
         self._claim_line = database.line("claims")
         self._record_line = database.line("records")
@@ -101,8 +107,9 @@ class Claims:
         self._patient_line = database.line("single records")
         self._ledger_line = database.line("ledger")
         self._claiming_now: set[int] = set()
-        self._claiming = Coalescer(self._claim_batch)
-        self._recording = Coalescer(self._record_batch)
+        batch_max = max(1, runs_max // STAGES)
+        self._claiming = Coalescer(self._claim_batch, batch_max)
+        self._recording = Coalescer(self._record_batch, batch_max)
 
     async def claim(self, listed: Listed, plugin_hash: str | None = None) -> Claim | Refusal:
         """Take a listed run, unless somebody started or changed it since.

@@ -15,8 +15,6 @@ from typing import Generic, TypeVar
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
-BATCH_MAX = 500
-
 
 class Coalescer(Generic[Asked, Answer]):
     """Turns single questions into batches for ``send``, at most one batch under way.
@@ -25,8 +23,11 @@ class Coalescer(Generic[Asked, Answer]):
     asker of the batch.  An asker that is cancelled does not cancel the batch.
     """
 
-    def __init__(self, send: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]]) -> None:
+    def __init__(
+        self, send: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]], batch_max: int
+    ) -> None:
         self._send = send
+        self._batch_max = batch_max
         self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
         self._sending: asyncio.Task[None] | None = None
 
@@ -43,7 +44,7 @@ class Coalescer(Generic[Asked, Answer]):
             # Let everybody who is ready at this moment get on the first statement.
             await asyncio.sleep(0)
             while self._waiting:
-                size = min(BATCH_MAX, len(self._waiting))
+                size = min(self._batch_max, len(self._waiting))
                 await self._send_one([self._waiting.popleft() for _ in range(size)])
         finally:
             self._sending = None

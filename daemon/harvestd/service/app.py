@@ -183,7 +183,7 @@ class App:
         """Build the parts, start the loops; on leaving, give everything back."""
         replica_id = self.heartbeat.replica_id
         settings = self.settings
-        self.claims = Claims(self.database, replica_id)
+        self.claims = Claims(self.database, replica_id, runs_max=settings.runs_max)
         self.seats = Seats(self.database, roles, replica_id, seats_max=settings.seats_max)
         shapes = Shapes(self.database)
         enrolment = Enrolment(
