@@ -7,17 +7,19 @@ are fetched for the tenants in hand alone.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from harvestd.catalog.snapshot import EMPTY, Catalog
 from harvestd.database.pool import Database
 from harvestd.errors import DatabaseError
 from harvestd.execution.limits import Limits
+from harvestd.execution.readiness import RunState, TenantTurn
 from harvestd.execution.runner import Parts
-from harvestd.execution.turn import RunState, TenantTurn, take_turn
+from harvestd.execution.turn import Turn
 from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.runs.claims import Listed
 from harvestd.tenants.config import ENV_BYTES_MAX, Tenant, envs_of
@@ -29,15 +31,51 @@ TENANTS_PER_SLOT = 4
 """Tenants in hand at once, as a multiple of RUNS_MAX: enough to keep every slot busy."""
 PAGE = 50
 """Tenants fetched by one statement."""
+NEVER = datetime(1, 1, 3, tzinfo=UTC)
 
 
 @dataclass(slots=True)
-class DueTenant:
-    """A tenant on the due list: since when, and the fence of each run that may be claimed."""
+class DueList:
+    """Who has something due in a cycle: one run_no of each tenant, the longest overdue first.
 
-    tenant_id: str
-    due_at: datetime
-    fences: dict[int, int] = field(default_factory=dict)
+    Eight bytes a tenant, however many wait; all else is read when a tenant's turn comes.
+    """
+
+    began: datetime = NEVER
+    forced_at: datetime = NEVER
+    """As in list_due_runs: they say what of a tenant is due."""
+    others: array[int] = field(default_factory=lambda: array("q"))
+    in_hand: list[int] = field(default_factory=list)
+    """Of tenants whose turn is under way: what is due joins it."""
+    again: dict[int, int] = field(default_factory=dict)
+    """run_no → fence of runs that are due though they started in this cycle; they come last."""
+    taken: int = 0
+    """How many of ``others`` were taken."""
+
+    @property
+    def tenants(self) -> int:
+        """How many are left; one of ``again`` may be counted twice."""
+        return len(self.others) - self.taken + len(self.in_hand) + len(self.again)
+
+    def add(self, run_no: int, *, in_hand: bool) -> None:
+        """The next tenant, by any of its runs."""
+        if in_hand:
+            self.in_hand.append(run_no)
+        else:
+            self.others.append(run_no)
+
+    def take(self, room: int) -> tuple[list[int], dict[int, int]]:
+        """A run_no of each of the next tenants, of which ``room`` may begin a turn, and the
+        fences of those that come again."""
+        if self.in_hand:
+            page, self.in_hand = self.in_hand[:PAGE], self.in_hand[PAGE:]
+            return page, {}
+        page = list(self.others[self.taken : self.taken + max(0, min(PAGE, room))])
+        self.taken += len(page)
+        if page or room <= 0:
+            return page, {}
+        fences = {run_no: self.again.pop(run_no) for run_no in list(self.again)[:room]}
+        return list(fences), fences
 
 
 class Feeder:
@@ -49,19 +87,20 @@ class Feeder:
         self._line = database.line("turns")
         self._catalog = EMPTY
         self._unusable: Mapping[str, str] = {}
-        self._pending: dict[str, DueTenant] = {}
-        self._turns: dict[str, asyncio.Task[None]] = {}
-        self._outdated: dict[str, asyncio.Event] = {}
-        """Of each tenant that is fetched or in hand: set once it would run from old values."""
+        self._due = DueList()
+        self._turns: dict[str, Turn] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._after: dict[str, int] = {}
+        """A run_no of each tenant whose turn was about to end when something was to join it."""
         self._fetching = 0
+        self._outdated_meanwhile: set[str] = set()
+        """Tenants whose configuration changed while a page was fetched."""
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._tenants_max = TENANTS_PER_SLOT * limits.runs_max
 
-    def offer(
-        self, due: Iterable[DueTenant], catalog: Catalog, unusable: Mapping[str, str]
-    ) -> None:
+    def offer(self, due: DueList, catalog: Catalog, unusable: Mapping[str, str]) -> None:
         """The list of a new cycle replaces what is left of the old one; draining, none does.
 
         ``unusable`` are data sources whose scripts are not to be run, and why.
@@ -69,23 +108,28 @@ class Feeder:
         if self._parts.draining.is_set():
             return
         if catalog is not self._catalog:
-            self.outdate(self._outdated)
+            self.outdate(self._turns)
         self._catalog = catalog
         self._unusable = unusable
-        ordered = sorted(due, key=lambda tenant: (tenant.due_at, tenant.tenant_id))
-        self._pending = {tenant.tenant_id: tenant for tenant in ordered}
+        self._due = due
+        self._after.clear()
         self._note_change()
 
     def outdate(self, tenant_ids: Iterable[str]) -> None:
         """Start nothing more from what the turns of these tenants have read; they end early."""
         for tenant_id in tenant_ids:
-            if (outdated := self._outdated.get(tenant_id)) is not None:
-                outdated.set()
+            self._outdated_meanwhile.add(tenant_id)
+            if (turn := self._turns.get(tenant_id)) is not None:
+                turn.outdate()
+
+    def has_in_hand(self, tenant_id: str) -> bool:
+        """Whether a turn of that tenant is under way."""
+        return tenant_id in self._turns
 
     @property
     def tenants_left(self) -> int:
         """Tenants on the list and in hand."""
-        return len(self._pending) + self._fetching + len(self._turns)
+        return self._due.tenants + self._fetching + len(self._turns)
 
     async def idle(self) -> None:
         """Wait until nothing is left of the list, and no turn is under way."""
@@ -96,77 +140,82 @@ class Feeder:
         try:
             while True:
                 self._changed.clear()
-                while (page := self._next_page()) and not self._parts.draining.is_set():
-                    await self._start_turns(page)
+                while not self._parts.draining.is_set() and await self._feed_page():
+                    pass
                 await self._changed.wait()
         finally:
-            self.outdate(self._outdated)  # a cancelled attempt ends, and nothing follows it
-            for task in self._turns.values():
+            self.outdate(self._turns)  # a cancelled attempt ends, and nothing follows it
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._turns.values(), return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def drop_pending(self) -> None:
         """Draining: nothing more is started."""
-        self._pending.clear()
+        self._due = DueList()
+        self._after.clear()
         self._note_change()
 
-    def _next_page(self) -> list[DueTenant]:
-        room = min(PAGE, self._tenants_max - len(self._turns))
-        page: list[DueTenant] = []
-        for tenant in self._pending.values():
-            if len(page) >= room:
-                break
-            if tenant.tenant_id not in self._turns:  # in hand: after its turn
-                page.append(tenant)
-        for tenant in page:
-            del self._pending[tenant.tenant_id]
-            self._outdated[tenant.tenant_id] = asyncio.Event()
+    async def _feed_page(self) -> bool:
+        """Begin the turns of the next tenants, or let what is due join theirs; False: none."""
+        catalog, due = self._catalog, self._due
+        page, again = due.take(self._tenants_max - len(self._turns))
+        if not page:
+            return False
         self._fetching = len(page)
-        return page
-
-    async def _start_turns(self, page: list[DueTenant]) -> None:
+        self._outdated_meanwhile.clear()
+        found: dict[int, TenantTurn] = {}
         try:
-            turns = await self._read_turns(page)
+            found = await self._read_turns(page, due, again)
         except DatabaseError as error:
             report_database_error(error, "turns were not started")  # the next cycle lists them
-            turns = []
         self._fetching = 0
-        for due in page:
-            if not any(turn.tenant.tenant_id == due.tenant_id for turn in turns):
-                del self._outdated[due.tenant_id]
-        for turn in turns:
+        for run_no, turn in found.items():
             tenant_id = turn.tenant.tenant_id
-            task = asyncio.create_task(self._turn(turn), name=f"turn of {tenant_id}")
-            self._turns[tenant_id] = task
+            if catalog is not self._catalog or tenant_id in self._outdated_meanwhile:
+                continue  # the cycle that changed it lists the tenant anew
+            under_way = self._turns.get(tenant_id)
+            if under_way is None:
+                self._start(turn)
+            elif not under_way.join(turn) and due is self._due:
+                self._after[tenant_id] = run_no
         self._note_change()
+        return True
 
-    async def _turn(self, turn: TenantTurn) -> None:
+    def _start(self, found: TenantTurn) -> None:
+        tenant_id = found.tenant.tenant_id
+        turn = Turn(self._parts, self._limits, self._catalog, found, lambda: self._due.tenants > 0)
+        self._turns[tenant_id] = turn
+        task = asyncio.create_task(self._take(tenant_id, turn), name=f"turn of {tenant_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, tenant_id: str, turn: Turn) -> None:
+        due = self._due
         try:
-            left = await take_turn(
-                self._parts, self._limits, self._catalog, turn, lambda: bool(self._pending)
-            )
-            if left and not self._parts.draining.is_set():
-                tenant_id = turn.tenant.tenant_id
-                again = DueTenant(tenant_id, min(run.due_at for run in turn.runs.values()))
-                # Behind all others, unless a newer list has the tenant already.
-                self._pending.setdefault(tenant_id, again).fences.update(left)
+            left = await turn.take()
+            if not self._parts.draining.is_set() and due is self._due:
+                due.again.update(left)  # else the newer list has them
         except Exception as error:
             # One tenant's turn must not end another's; the next cycle lists what is left.
             log.error("turn_failed", reason=type(error).__name__, exc_info=error)
         finally:
-            self._turns.pop(turn.tenant.tenant_id, None)
-            self._outdated.pop(turn.tenant.tenant_id, None)
+            del self._turns[tenant_id]
+            if (run_no := self._after.pop(tenant_id, None)) is not None:
+                self._due.in_hand.append(run_no)
             self._note_change()
 
-    async def _read_turns(self, page: list[DueTenant]) -> list[TenantTurn]:
-        tenant_ids = [due.tenant_id for due in page]
-        limits = await self._line.fetch("read_tenants", tenant_ids)
+    async def _read_turns(
+        self, page: list[int], due: DueList, again: Mapping[int, int]
+    ) -> dict[int, TenantTurn]:
+        """run_no → the turn of its tenant; of two runs of one tenant the last."""
+        tenants = await self._line.fetch("read_tenants", page)
+        tenant_ids = [row["tenant_id"] for row in tenants]
         configs = await self._line.fetch("read_env", tenant_ids, ENV_BYTES_MAX)
-        runs = await self._line.fetch("read_tenant_runs", tenant_ids)
+        runs = await self._line.fetch("read_tenant_runs", tenant_ids, due.began, due.forced_at)
         rows_of = _by_tenant(configs)
         runs_of = _by_tenant(runs)
-        turns = []
-        for row in limits:
+        turns: dict[str, tuple[int, TenantTurn]] = {}
+        for row in tenants:
             tenant_id = row["tenant_id"]
             if row["paused"]:
                 continue
@@ -177,33 +226,26 @@ class Feeder:
                 envs=envs_of(tenant_id, [(r["data_source"], r["key"], r["value"]) for r in own]),
                 too_large=frozenset(r["data_source"] for r in own if not r["fits"]),
             )
-            turns.append(self._turn_of(tenant, runs_of.get(tenant_id, []), page))
-        return turns
+            turns[tenant_id] = row["run_no"], self._turn_of(tenant, runs_of[tenant_id], again)
+        return dict(turns.values())
 
-    def _turn_of(self, tenant: Tenant, rows: list[Any], page: list[DueTenant]) -> TenantTurn:
-        fences = next(due.fences for due in page if due.tenant_id == tenant.tenant_id)
+    def _turn_of(self, tenant: Tenant, rows: list[Any], again: Mapping[int, int]) -> TenantTurn:
         states = {state.listed.key.name: state for state in map(_state, rows)}
-        free = {
-            name: state
-            for name, state in states.items()
-            if name.source in tenant.envs and state.listed.key not in self._parts.hands.keys
-        }
-        due = frozenset(
-            name
-            for name, state in free.items()
-            if fences.get(state.listed.run_no) == state.listed.fence
-        )
-        unusable = {name: why for name in due if (why := self._why_unusable(name, tenant))}
-        blocked = frozenset(
-            name
-            for name, state in free.items()
-            if state.blocked_by is not None
-            and not state.held
-            and name not in due
-            and self._why_unusable(name, tenant) is None
-        )
-        outdated = self._outdated[tenant.tenant_id]
-        return TenantTurn(tenant, states, due - unusable.keys(), unusable, blocked, outdated)
+        due: set[ScriptName] = set()
+        blocked: set[ScriptName] = set()
+        unusable: dict[ScriptName, str] = {}
+        for (name, state), row in zip(states.items(), rows, strict=True):
+            if name.source not in tenant.envs or state.listed.key in self._parts.hands.keys:
+                continue
+            is_due = row["due"] or again.get(row["run_no"]) == row["fence"]
+            if not is_due and (state.blocked_by is None or state.held):
+                continue
+            why = self._why_unusable(name, tenant)
+            if is_due and why is not None:
+                unusable[name] = why
+            elif why is None:
+                (due if is_due else blocked).add(name)
+        return TenantTurn(tenant, states, frozenset(due), unusable, frozenset(blocked))
 
     def _why_unusable(self, name: ScriptName, tenant: Tenant) -> str | None:
         if name.source in tenant.too_large:

@@ -1,24 +1,26 @@
 """Slots: the right to run one attempt now, of the data source where that is limited, and of all.
 
-The tenant's own limit is its turn's (`turn.py`).  First come, first served.
+The tenant's own limit is its turn's (`turn.py`).  Tenants that wait take turns, however many runs
+each has.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 
 from harvestd.observing import metrics
 
 
 class Slots:
-    """``runs_max`` slots, handed out in the order in which they are asked for."""
+    """``runs_max`` slots, handed to the tenants that wait one after the other."""
 
     def __init__(self, runs_max: int) -> None:
         self.runs_max = runs_max
         self._free = runs_max
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """Whoever is next stands first; who was given a slot and wants more goes to the end."""
 
     @property
     def taken(self) -> int:
@@ -30,30 +32,42 @@ class Slots:
         """Whether somebody waits for one."""
         return bool(self._waiting)
 
-    async def take(self) -> None:
+    async def take(self, tenant_id: str) -> None:
         """Take a slot; waits for a free one.  Cancelled, it has taken none."""
         if self._free > 0 and not self._waiting:
             self._free -= 1
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        self._waiting.setdefault(tenant_id, deque()).append(future)
         try:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self.give_back()  # the slot was handed over in the moment of the cancellation
-            elif future in self._waiting:  # else `give_back` passed it over already
-                self._waiting.remove(future)
+            else:
+                self._forget(tenant_id, future)
             raise
 
     def give_back(self) -> None:
-        """Hand the slot to whoever waits longest."""
+        """Hand the slot to the tenant whose turn it is, and of it to whoever waits longest."""
         while self._waiting:
-            future = self._waiting.popleft()
+            tenant_id, queue = next(iter(self._waiting.items()))
+            future = queue.popleft()
+            if queue:
+                self._waiting.move_to_end(tenant_id)
+            else:
+                del self._waiting[tenant_id]
             if not future.done():
                 future.set_result(None)
                 return
         self._free += 1
+
+    def _forget(self, tenant_id: str, future: asyncio.Future[None]) -> None:
+        queue = self._waiting.get(tenant_id, deque())
+        if future in queue:  # else `give_back` passed it over already
+            queue.remove(future)
+            if not queue:
+                del self._waiting[tenant_id]
 
 
 class Taken:
@@ -83,7 +97,7 @@ class Limits:
         self._suspects = Slots(1)
         metrics.RUNS_IN_PROGRESS.set_function(lambda: self._all.taken)
 
-    async def take(self, source: str, *, suspect: bool) -> Taken:
+    async def take(self, source: str, tenant_id: str, *, suspect: bool) -> Taken:
         """The right to run one attempt of ``source``; waits for it.
 
         Cancelled, it has taken none.
@@ -91,7 +105,7 @@ class Limits:
         needed = self._needed(source, suspect)
         for at, slots in enumerate(needed):
             try:
-                await slots.take()
+                await slots.take(tenant_id)
             except BaseException:
                 Taken(needed[:at]).give_back()
                 raise

@@ -137,7 +137,9 @@ class Enrolment:
     async def due_runs(
         self, began: datetime, forced_at: datetime, replica_id: UUID
     ) -> AsyncGenerator[Any, None]:
-        """What is due, and what ``replica_id`` holds, streamed (see list_due_runs).  To be closed.
+        """Who has something due, and what ``replica_id`` holds, streamed (see list_due_runs).
+
+        To be closed.
 
         Rows that another program made are noted for the next `apply`: no trigger tells of them.
         """

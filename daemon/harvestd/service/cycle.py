@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harvestd.catalog.snapshot import EMPTY, Catalog, reload
-from harvestd.execution.feeder import DueTenant, Feeder
+from harvestd.execution.feeder import DueList, Feeder
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
@@ -62,10 +62,9 @@ class Cycle:
         clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
         self.forced_at = clock.now if forced else max(clock.forced_at, self.forced_at)
-        due = await self._list_due(clock.now, self.forced_at, in_hand)
+        due, runs_due = await self._list_due(clock.now, self.forced_at, in_hand)
         # Nothing that can fail comes after it, or a forced cycle would be forced twice.
         self.feeder.offer(due, self.catalog, self.unusable)
-        runs_due = sum(len(tenant.fences) for tenant in due)
         seconds = time.perf_counter() - started
         metrics.RUNS_DUE.set(runs_due)
         metrics.CYCLE_SECONDS.observe(seconds)
@@ -76,7 +75,7 @@ class Cycle:
             "cycle_finished",
             forced=forced,
             runs_due=runs_due,
-            tenants=len(due),
+            tenants=due.tenants,
             seconds=round(seconds, 3),
         )
         return clock.now
@@ -140,22 +139,19 @@ class Cycle:
 
     async def _list_due(
         self, began: datetime, forced_at: datetime, in_hand: Callable[[], Collection[int]]
-    ) -> list[DueTenant]:
-        due: dict[str, DueTenant] = {}
-        held: dict[int, tuple[DueTenant, int]] = {}
+    ) -> tuple[DueList, int]:
+        """The tenants with something due, the longest overdue first, and how many runs that is."""
+        due, runs = DueList(began, forced_at), 0
+        held: dict[int, int] = {}
         rows_due = self.enrolment.due_runs(began, forced_at, self.claims.replica_id)
         async with aclosing(rows_due) as rows:
             async for row in rows:
-                tenant_id, due_at = row["tenant_id"], row["due_at"]
                 if row["kind"] == "held":
-                    held[row["run_no"]] = DueTenant(tenant_id, due_at), row["fence"]
+                    held.update(zip(row["run_nos"], row["fences"], strict=True))
                     continue
-                tenant = due.setdefault(tenant_id, DueTenant(tenant_id, due_at))
-                tenant.due_at = min(tenant.due_at, due_at)
-                tenant.fences[row["run_no"]] = row["fence"]
+                due.add(row["run_no"], in_hand=self.feeder.has_in_hand(row["tenant_id"]))
+                runs += row["runs"]
         # What is given back now is due in this very cycle.
-        fences = {run_no: fence for run_no, (_, fence) in held.items()}
-        for run_no in await self.claims.give_back_strays(fences, in_hand):
-            tenant, fence = held[run_no]
-            due.setdefault(tenant.tenant_id, tenant).fences[run_no] = fence
-        return list(due.values())
+        for run_no in await self.claims.give_back_strays(held, in_hand):
+            due.again[run_no] = held[run_no]
+        return due, runs + len(due.again)

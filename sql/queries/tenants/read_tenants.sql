@@ -1,10 +1,11 @@
--- read_tenants: limits and pauses of these tenants.
+-- read_tenants: the tenants of these runs, with their limits and pauses.
 --
--- $1 tenant_ids  text[]   1 .. 100
--- -> tenant_id, runs_max (null: the setting), paused
+-- $1 run_nos  bigint[]   1 .. 100, one of each tenant
+-- -> tenant_id, run_no, runs_max (null: the setting), paused
 SELECT tenant.id AS tenant_id,
+       run.run_no,
        tenant.runs_max,
        tenant.paused_at IS NOT NULL AS paused
-FROM public.tenant AS tenant
-WHERE tenant.id = ANY ($1::text[])
-ORDER BY tenant.id;
+FROM public.data_source_run AS run
+JOIN public.tenant AS tenant ON tenant.id = run.tenant_id
+WHERE run.run_no = ANY ($1::bigint[]);

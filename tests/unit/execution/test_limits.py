@@ -1,4 +1,4 @@
-"""Slots under cancellation: each is given back once, and whoever waits is told the truth."""
+"""Slots: tenants take turns; under cancellation each is given back once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from harvestd.execution.limits import Slots
 
 
 async def use(slots: Slots) -> None:
-    await slots.take()
+    await slots.take("acme")
     slots.give_back()
 
 
 async def test_a_slot_given_back_to_somebody_cancelled_in_that_moment_stays_free() -> None:
     slots = Slots(1)
-    await slots.take()
+    await slots.take("acme")
     waiting = asyncio.create_task(use(slots))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -30,7 +30,7 @@ async def test_a_slot_given_back_to_somebody_cancelled_in_that_moment_stays_free
 
 async def test_a_slot_handed_over_before_the_cancellation_goes_to_the_next() -> None:
     slots = Slots(1)
-    await slots.take()
+    await slots.take("acme")
     first, second = asyncio.create_task(use(slots)), asyncio.create_task(use(slots))
     await asyncio.sleep(0)
     slots.give_back()
@@ -40,3 +40,24 @@ async def test_a_slot_handed_over_before_the_cancellation_goes_to_the_next() -> 
 
     await asyncio.wait_for(second, 1)
     assert slots.taken == 0
+
+
+async def test_tenants_that_wait_take_turns_however_many_runs_each_has() -> None:
+    slots, order = Slots(1), list[str]()
+
+    async def attempt(tenant_id: str) -> None:
+        await slots.take(tenant_id)
+        order.append(tenant_id)
+        await asyncio.sleep(0)
+        slots.give_back()
+
+    await slots.take("first")
+    attempts = [asyncio.create_task(attempt("many")) for _ in range(4)]
+    await asyncio.sleep(0)
+    attempts += [asyncio.create_task(attempt(name)) for name in ("few", "few", "one")]
+    await asyncio.sleep(0)
+    slots.give_back()
+    await asyncio.gather(*attempts)
+
+    assert order == ["many", "few", "one", "many", "few", "many", "many"]
+    assert (slots.taken, slots.wanted) == (0, False)
