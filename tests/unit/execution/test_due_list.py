@@ -1,0 +1,51 @@
+"""The due list: in order, and small however many wait."""
+
+from __future__ import annotations
+
+import sys
+
+from harvestd.execution.feeder import PAGE, DueList
+
+
+def a_list(*run_nos: int) -> DueList:
+    due = DueList()
+    for run_no in run_nos:
+        due.add(run_no, in_hand=False)
+    return due
+
+
+def test_pages_come_in_order_and_no_larger_than_the_room_there_is() -> None:
+    due = a_list(5, 3, 9, 1)
+
+    assert due.take(0) == ([], {})
+    assert due.take(3) == ([5, 3, 9], {})
+    assert due.tenants == 1
+    assert due.take(99) == ([1], {})
+    assert due.take(99) == ([], {})
+    assert due.tenants == 0
+    assert a_list(*range(2 * PAGE)).take(2 * PAGE)[0] == list(range(PAGE))
+
+
+def test_what_joins_a_turn_under_way_needs_no_room() -> None:
+    due = a_list(5)
+    due.add(7, in_hand=True)
+
+    assert due.take(0) == ([7], {})
+    assert due.take(0) == ([], {})
+    assert due.take(1) == ([5], {})
+
+
+def test_what_comes_again_comes_last_with_its_fence() -> None:
+    due = a_list(5)
+    due.again.update({7: 3, 8: 4})
+
+    assert due.take(1) == ([5], {})
+    assert due.take(1) == ([7], {7: 3})
+    assert due.take(9) == ([8], {8: 4})
+    assert due.tenants == 0
+
+
+def test_a_million_tenants_take_eight_megabytes() -> None:
+    due = a_list(*range(10**9, 10**9 + 1_000_000))
+
+    assert sys.getsizeof(due.others) < 9_200_000  # an array grows by an eighth
