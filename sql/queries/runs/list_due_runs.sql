@@ -3,6 +3,7 @@
 -- $1 began       timestamptz   the cycle's beginning
 -- $2 forced_at   timestamptz   every run that last started before it is due
 -- $3 replica_id  uuid          what the database says it holds is listed too
+-- $4 limit_rows  bigint        null: all
 -- -> tenant_id, kind ('due'; 'held' by this replica; 'foreign': made by another program, and not
 --    adopted yet), runs (how many), run_no (any of them), run_nos and fences (of the held), the
 --    longest overdue tenant first
@@ -37,4 +38,5 @@ FROM (SELECT run.tenant_id,
                           SELECT tenant.id FROM public.tenant AS tenant
                           WHERE tenant.paused_at IS NOT NULL))))) AS listed
 GROUP BY listed.tenant_id, listed.kind
-ORDER BY min(listed.due_at), listed.tenant_id;
+ORDER BY min(listed.due_at), listed.tenant_id
+LIMIT $4::bigint;
