@@ -9,7 +9,7 @@ REPO   ?=
 ASKED  = $(if $(value REPO),--repo='$(subst ','\'',$(value REPO))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format schema bench-engine bench-load lock clean
+.PHONY: help setup demo run test check format schema bench-engine bench-load soak lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-18s %s\n", "make " substr($$1,3), $$2}'
@@ -50,6 +50,9 @@ bench-engine: setup ## runs a second, the tick, idle cost, beside pgbench (OPTIO
 
 bench-load: setup ## rows a second through db.upsert, beside the bare SQL (OPTIONS="--rows 50000")
 	@$(PY) -m bench.load $(OPTIONS)
+
+soak: setup ## an hour at full load: memory, descriptors and speed stay as they were (OPTIONS="--minutes 10")
+	@$(PY) -m bench.soak $(OPTIONS)
 
 lock: ## refresh requirements.lock from pyproject.toml (maintainers; needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev -o requirements.lock pyproject.toml

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -83,8 +84,10 @@ def measure_idle(database: Server, *, tenants: int, signals: int, seconds: float
 
 
 @contextmanager
-def running_daemon(database: Server, plugins: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`harvestd run` as its users start it."""
+def running_daemon(
+    database: Server, plugins: Path, more: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`harvestd run` as its users start it, with ``more`` settings."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("HARVESTD_")}
     settings = {
         "HARVESTD_DATABASE_URL": database.url,
@@ -95,7 +98,7 @@ def running_daemon(database: Server, plugins: Path) -> Iterator[subprocess.Popen
     with (database.folder / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "harvestd", "run"],
-            env=inherited | settings,
+            env={**inherited, **settings, **more},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

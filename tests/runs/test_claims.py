@@ -139,7 +139,7 @@ async def test_whose_fence_was_raised_neither_covers_nor_records(
     await query(database_url, "UPDATE data_source_run SET fence = fence + 1")
 
     with pytest.raises(LeaseLost):
-        await claims.cover(claim, window)
+        await claims.cover(claim, [window])
     assert not await claims.record(claim, an_ending(covered=[window]))
 
     row = await status_of(database_url, listed.run_no)

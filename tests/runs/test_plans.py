@@ -49,7 +49,7 @@ def asked(name: str) -> list[Any]:
     every: dict[str, list[Any]] = {
         "beat": [me, run_nos, fences],
         "claim_runs": [me, run_nos, fences, ["x"] * 3],
-        "cover_window": [1, 0, "{}"],
+        "cover_windows": [run_nos, fences, ["{}"] * 3],
         "give_back_runs": [me, run_nos],
         "give_back_strays": [me, run_nos, fences],
         "hold_run": [1],
@@ -85,7 +85,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     [
         "beat",
         "claim_runs",
-        "cover_window",
+        "cover_windows",
         "give_back_runs",
         "give_back_strays",
         "hold_run",

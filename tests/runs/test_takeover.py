@@ -280,7 +280,7 @@ async def test_deaths_count_only_while_nothing_is_recorded_or_covered_between(
         if ends == "recorded":
             await claims.record(claim, an_ending())
         else:
-            await claims.cover(claim, Window(claim.ledger.origin, claim.started_at))
+            await claims.cover(claim, [Window(claim.ledger.origin, claim.started_at)])
 
     (row,) = await query(database_url, "SELECT deaths FROM data_source_run")
     assert row["deaths"] == 0

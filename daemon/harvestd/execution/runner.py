@@ -48,6 +48,7 @@ from harvestd.terms import Outcome, Window
 log = get_logger()
 
 ERROR_CHARS_MAX = 2_000
+COVER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,19 @@ class Attempt:
     began: float = field(default_factory=time.perf_counter)
     windows: int = 0
     rows: int = 0
-    uncommitted: tuple[Window, ...] = ()
-    """The last window, whose place in the ledger is recorded together with the end."""
+    uncovered: list[Window] = field(default_factory=list)
+    """Finished windows that are not in the ledger yet: at the latest they are recorded together
+    with the end."""
+    covered_at: float = 0.0
+    """When the ledger last had them all."""
+
+    def note_finished(self, window: Window) -> None:
+        """A window was worked through."""
+        last = self.uncovered[-1] if self.uncovered else None
+        if last is not None and last.end == window.start:
+            self.uncovered[-1] = Window(last.start, window.end)
+        else:
+            self.uncovered.append(window)
 
 
 async def attempt_run(
@@ -173,7 +185,7 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
     return Ending(
         outcome=outcome,
         follows=follows,
-        covered=attempt.uncommitted,
+        covered=tuple(attempt.uncovered),
         windows=attempt.windows,
         rows=attempt.rows,
         reason=_stored(reason),
@@ -197,6 +209,7 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
     False when the slice was over before, and others wait.
     """
     claim, script = attempt.claim, attempt.script
+    used_db = False
     for due in due_windows(
         claim.ledger,
         until=window_end(claim.started_at, script.visibility_lag),
@@ -206,12 +219,15 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
     ):
         if attempt.windows and _slice_is_over(parts, attempt):
             return False
-        for window in attempt.uncommitted:
-            await parts.claims.cover(claim, window)
-        attempt.uncommitted = ()
-        await _call(parts, attempt, due)
+        # Windows in which nothing was asked of the database may as well be read again: they are
+        # covered a second's worth at once, the others before the next one begins.
+        if attempt.uncovered and (used_db or _covered_long_ago(attempt)):
+            await parts.claims.cover(claim, attempt.uncovered)
+            attempt.uncovered = []
+            attempt.covered_at = time.perf_counter()
+        used_db = await _call(parts, attempt, due)
         attempt.windows += 1
-        attempt.uncommitted = (due.covers,)
+        attempt.note_finished(due.covers)
     return True
 
 
@@ -220,8 +236,15 @@ def _slice_is_over(parts: Parts, attempt: Attempt) -> bool:
     return used >= parts.slice.total_seconds() and attempt.others_wait()
 
 
-async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
-    """One call of run(), within its time limit.  What it wrote counts even if it fails."""
+def _covered_long_ago(attempt: Attempt) -> bool:
+    return time.perf_counter() - (attempt.covered_at or attempt.began) >= COVER_SECONDS
+
+
+async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> bool:
+    """One call of run(), within its time limit: whether it asked anything of the database.
+
+    What it wrote counts even if it fails.
+    """
     claim, script = attempt.claim, attempt.script
     binding = Binding(
         key=claim.key,
@@ -252,6 +275,7 @@ async def _call(parts: Parts, attempt: Attempt, due: DueWindow) -> None:
         metrics.of_script(claim.key.source, claim.key.script).window_seconds.observe(seconds)
         await fenced.end()
         attempt.rows += rows_written_by(db)
+    return fenced.used
 
 
 async def _record(parts: Parts, attempt: Attempt, ending: Ending) -> None:

@@ -62,6 +62,8 @@ class Fenced:
         self._binding = binding
         self._turn = asyncio.Lock()
         self._ended = False
+        self.used = False
+        """Whether anything was asked of the database."""
         self._held: tuple[Seat, asyncio.Task[object] | None] | None = None
 
     @property
@@ -148,6 +150,7 @@ class Fenced:
     async def _holding(self) -> AsyncIterator[Seat]:
         async with self._seats.bound(self._binding) as seat:
             self._refuse_after_end()
+            self.used = True
             self._held = (seat, asyncio.current_task())
             try:
                 yield seat

@@ -6,7 +6,15 @@ Every statement that writes for a run compares its fence, or raises it, or is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
@@ -102,14 +110,15 @@ class Claims:
         self.replica_id = replica_id
         self._claim_line = database.line("claims")
         self._record_line = database.line("records")
-        # For what may wait for a row's lock: it must not hold up the records of all others,
-        # nor the ledger of those that go on.
+        # For what may wait for a row's lock: it must not hold up the records of all others, nor
+        # the ledgers of those that go on.
         self._patient_line = database.line("single records")
         self._ledger_line = database.line("ledger")
         self._claiming_now: set[int] = set()
         batch_max = max(1, runs_max // STAGES)
         self._claiming = Coalescer(self._claim_batch, batch_max)
         self._recording = Coalescer(self._record_batch, batch_max)
+        self._covering = Coalescer(self._cover_batch, batch_max)
 
     async def claim(self, listed: Listed, plugin_hash: str | None = None) -> Claim | Refusal:
         """Take a listed run, unless somebody started or changed it since.
@@ -133,14 +142,20 @@ class Claims:
             # A claim given at this moment reaches its hand before anybody else gets to look.
             self._claiming_now.discard(listed.run_no)
 
-    async def cover(self, claim: Claim, window: Window) -> None:
-        """Add a finished window to the ledger.  Raises: LeaseLost, Unreachable."""
+    async def cover(self, claim: Claim, windows: Sequence[Window]) -> None:
+        """Add finished windows to the ledger.  Raises: LeaseLost, Unreachable."""
         await step("cover")
-        row = await self._ledger_line.fetchrow(
-            "cover_window", claim.run_no, claim.fence, multirange([window])
-        )
-        if row is None:
-            raise LeaseLost(str(claim.key))
+        finished = (claim, multirange(windows))
+        try:
+            if await self._covering.ask(finished):
+                return
+        except Unreachable:
+            raise
+        except DatabaseError:
+            pass  # another's of the same batch may have been refused
+        async with self._alone(claim) as connection:
+            if not await connection.fetch(*self._covering_of([finished])):
+                raise LeaseLost(str(claim.key))
 
     async def record(self, claim: Claim, ending: Ending) -> bool:
         """Write the end of an attempt; False when the run is no longer ours.
@@ -157,9 +172,15 @@ class Claims:
         except DatabaseError:
             pass  # another's ending of the same batch may have been refused
         # Skipped because its row was locked, or lost: alone it waits for the lock, and knows.
+        async with self._alone(claim) as connection:
+            return bool(await connection.fetch(*self._recording_of([(claim, ending)])))
+
+    @asynccontextmanager
+    async def _alone(self, claim: Claim) -> AsyncIterator[Any]:
+        """A transaction that has waited for the lock of the run's row."""
         async with self._patient_line.connection() as connection, connection.transaction():
             await connection.fetch(self._patient_line.sql("hold_run"), claim.run_no)
-            return bool(await connection.fetch(*self._recording_of([(claim, ending)])))
+            yield connection
 
     async def give_back(self, run_nos: Sequence[int]) -> None:
         """Let go of runs whose fence somebody else has raised."""
@@ -232,6 +253,21 @@ class Claims:
             rows = await connection.fetch(*self._recording_of(batch))
         recorded = {row["run_no"] for row in rows}
         return [claim.run_no in recorded for claim, _ in batch]
+
+    async def _cover_batch(self, batch: Sequence[tuple[Claim, str]]) -> list[bool]:
+        async with self._ledger_line.connection() as connection:
+            rows = await connection.fetch(*self._covering_of(batch))
+        covered = {row["run_no"] for row in rows}
+        return [claim.run_no in covered for claim, _ in batch]
+
+    def _covering_of(self, batch: Sequence[tuple[Claim, str]]) -> list[Any]:
+        claims = [claim for claim, _ in batch]
+        return [
+            self._ledger_line.sql("cover_windows"),
+            [claim.run_no for claim in claims],
+            [claim.fence for claim in claims],
+            [covered for _, covered in batch],
+        ]
 
     def _recording_of(self, batch: Sequence[tuple[Claim, Ending]]) -> list[Any]:
         return [self._record_line.sql("record_attempts"), self.replica_id, *_columns(batch)]
