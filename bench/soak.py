@@ -30,6 +30,7 @@ HURRY_EVERY = 12
 """Looks between two changes of configuration, each with a SIGHUP."""
 DRIFT_MAX = 1.2
 QUARTERS = 4
+SETTINGS = {"HARVESTD_INTERVAL_SECONDS": "1", "HARVESTD_FIRST_IMPORT_DAYS": "1"}
 
 NO_OP = """\
 from datetime import timedelta
@@ -108,7 +109,7 @@ def soak(database: Server, *, tenants: int, seconds: float) -> list[Look]:
     migrate(database)
     seed(database, tenants)
     looks: list[Look] = []
-    with running_daemon(database, plugins, {"HARVESTD_INTERVAL_SECONDS": "1"}) as process:
+    with running_daemon(database, plugins, SETTINGS) as process:
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
             time.sleep(LOOK_SECONDS)
