@@ -69,6 +69,9 @@ async def test_what_a_script_prints_is_its_log_without_its_secrets(
         async def run(env, *_):
             print("the key is", env["KEY"])
             print("and again", env["KEY"], file=sys.stderr, end="")
+            sys.stderr.close()
+            sys.stdout.close()
+            print("still here")
     """
     await a_tenant(database_url, "acme", {"probe": {"KEY": "sup3r-secret-value"}})
     plugins = write_plugins(tmp_path / "plugins", {"probe/main.py": prints})
@@ -84,6 +87,7 @@ async def test_what_a_script_prints_is_its_log_without_its_secrets(
     assert [run["status"] for run in done.json] == ["COMPLETED"]
     assert "the key is [redacted]" in done.err
     assert "and again [redacted]" in done.err
+    assert "still here" in done.err
     assert "sup3r-secret-value" not in done.err
 
 

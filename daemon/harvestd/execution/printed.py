@@ -47,6 +47,11 @@ class _Printed:
         for line in lines:
             self.write(line)
 
+    def close(self) -> None:
+        """Not for scripts: the log would end with it."""
+        if started.get() is None:
+            self._stream.close()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -105,7 +105,9 @@ class SourceSchemas:
                 )
             except Unreachable:
                 raise
-            except HarvestdError as error:
+            except Exception as found:
+                # Whatever it is, it is this source's: the others' cycle goes on.
+                error = found if isinstance(found, HarvestdError) else _unforeseen(found)
                 self._refused[source.name] = (source.schema_sql, time.monotonic(), error)
                 log.error("schema_refused", source=source.name, code=error.code, what=str(error))
                 return
@@ -115,3 +117,11 @@ class SourceSchemas:
             self._shapes.forget()
             seconds = round(time.monotonic() - began, 3)
             log.info("schema_applied", source=source.name, seconds=seconds)
+
+
+def _unforeseen(error: Exception) -> HarvestdError:
+    return HarvestdError(
+        f"{type(error).__name__} inside harvestd, while it applied a schema.sql",
+        why="that is a mistake of harvestd",
+        next_step="report it together with the file",
+    )
