@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.database import step
 from harvestd.service import source_schemas
 from harvestd.service.status import Status
 from tests.builders import a_tenant, a_transaction, query
@@ -37,6 +38,32 @@ async def test_a_schema_that_takes_long_holds_up_only_its_own_source(
     assert before["acme/other/main"]["word"] == "COMPLETED"
     assert before[MAIN]["word"] == "PENDING"
     assert "it is being applied" in before[MAIN]["blocked_by"]
+
+
+async def test_an_error_that_nobody_foresaw_is_of_one_source_only(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "v"}, "other": {"KEY": "v"}})
+    files = {"probe/main.py": SIMPLE, "other/main.py": SIMPLE}
+
+    async def fail_once(name: str) -> None:
+        if name == "schema_finished":
+            step.hook = None
+            raise ZeroDivisionError
+
+    step.hook = fail_once
+    try:
+        async with running_app(database_url, tmp_path, files) as app:
+            await app.feeder.idle()
+            (why,) = app.cycle.unusable.values()
+    finally:
+        step.hook = None
+
+    assert "ZeroDivisionError inside harvestd" in why
+    assert sorted(run["word"] for run in (await runs(database_url)).values()) == [
+        "COMPLETED",
+        "PENDING",
+    ]
 
 
 async def test_a_schema_whose_table_was_in_use_is_tried_again_at_the_next_tick(
