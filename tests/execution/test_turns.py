@@ -91,6 +91,23 @@ async def test_what_is_blocked_is_told_while_another_script_takes_long(
         (tmp_path / "gates" / "long").touch()
 
 
+async def test_a_cycle_ends_though_a_script_can_never_run(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    plugins = {
+        "probe/lost.py": 'dependencies = ["nothing"]\n' + SNAPSHOT,
+        "probe/short.py": SNAPSHOT,
+    }
+    async with running_app(database_url, tmp_path, plugins) as app:
+        async with asyncio.timeout(WITHIN):
+            await app.feeder.idle()
+
+    states = await runs(database_url)
+    assert states["acme/probe/short"]["word"] == "COMPLETED"
+    assert "needs resource 'nothing'" in states["acme/probe/lost"]["blocked_by"]
+
+
 async def test_what_joins_a_turn_keeps_to_the_tenants_limit(
     database_url: str, tmp_path: Path
 ) -> None:

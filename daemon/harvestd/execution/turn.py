@@ -60,7 +60,8 @@ class Turn:
         self._waiting: deque[ScriptName] = deque()
         """Ready, and to be attempted as soon as the tenant's limit allows."""
         self._working: set[ScriptName] = set()
-        self._done: dict[ScriptName, bool] = {}
+        self._done = dict.fromkeys(self._graph.blocked, False)
+        """What has been dealt with, and whether what needs it may go on."""
         self._postponed: dict[ScriptName, Postponed] = {}
         self._redactors: dict[str, Redactor] = {}
         self._workers = asyncio.TaskGroup()
@@ -89,7 +90,7 @@ class Turn:
         for name, run in found.runs.items():
             if name not in under_way:
                 self._listed[name] = run.listed
-        due = found.due - under_way
+        due = found.due - under_way - self._graph.blocked.keys()
         for name in due:
             self._done.pop(name, None)
             self._postponed.pop(name, None)
@@ -115,7 +116,7 @@ class Turn:
         blocked = []
         for name in self._undecided:
             needs = self._graph.needs[name]
-            if any(need not in self._done and need not in self._graph.blocked for need in needs):
+            if any(need not in self._done for need in needs):
                 undecided.append(name)
                 continue
             match readiness(name, self._graph, self._found, self._done, self._postponed):
