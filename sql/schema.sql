@@ -341,7 +341,9 @@ CREATE TABLE harvestd.replica (
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     dead_at timestamp with time zone,
-    plugin_problems text[] DEFAULT '{}'::text[] NOT NULL
+    plugin_problems text[] DEFAULT '{}'::text[] NOT NULL,
+    houses boolean DEFAULT false NOT NULL,
+    scripts text[]
 )
 WITH (fillfactor='50');
 

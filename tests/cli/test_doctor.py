@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -37,7 +38,18 @@ WELL: dict[str, Any] = {
     "data_directory": None,
     "database_bytes": 5 * 2**30,
 }
-REPLICA = ReplicaSeen("host", 7, __version__, NOW, silent_seconds=1.0, holds=0, plugin_problems=[])
+REPLICA = ReplicaSeen(
+    UUID(int=7),
+    "host",
+    7,
+    __version__,
+    NOW,
+    silent_seconds=1.0,
+    houses=True,
+    holds=0,
+    plugin_problems=[],
+    lacks=[],
+)
 FACTS = Facts(WELL, None, replicas=[REPLICA])
 
 
@@ -87,6 +99,8 @@ def test_each_replica_counts_and_so_do_its_silence_and_its_version() -> None:
     assert levels(replace(FACTS, replicas=[silent]), lease_seconds=60) == {}
     assert levels(replace(FACTS, replicas=[REPLICA, older])) == {"replicas": Level.WARN}
     assert levels(replace(FACTS, replicas=[])) == {"replicas": Level.WARN}
+    lacking = replace(REPLICA, lacks=["git/commit"])
+    assert levels(replace(FACTS, replicas=[REPLICA, lacking])) == {"replicas": Level.WARN}
 
 
 def test_a_schema_that_this_version_cannot_use_fails_and_an_older_one_is_mended_by_starting() -> (

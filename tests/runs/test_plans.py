@@ -47,7 +47,7 @@ def asked(name: str) -> list[Any]:
     claims = [Claim(key, run_no, 0, ledger, NOW, 0, was_completed=False) for run_no in run_nos]
     recorded = _columns([(claim, an_ending()) for claim in claims])
     every: dict[str, list[Any]] = {
-        "beat": [me, run_nos, fences],
+        "beat": [me, run_nos, fences, True],
         "claim_runs": [me, run_nos, fences, ["x"] * 3],
         "cover_windows": [run_nos, fences, ["{}"] * 3],
         "give_back_runs": [me, run_nos],

@@ -51,7 +51,7 @@ def _show(call: Call, tenant_id: str | None, *, as_json: bool) -> int:
         status = Status(database)
         return (
             await overview_of(status),
-            await status.replicas(),
+            await status.count_tenants(await status.replicas()),
             await status.tenants(TENANTS_SHOWN),
         )
 
@@ -102,8 +102,10 @@ def _show(call: Call, tenant_id: str | None, *, as_json: bool) -> int:
 
 def _replica_line(replica: ReplicaSeen, lease: float) -> str:
     heard = f"heard of {lasting(replica.silent_seconds)} ago"
+    homes = f"home of {count(replica.tenants or 0, 'tenant')}, " if replica.houses else ""
     line = (
-        f"replica: {replica.host} pid {replica.pid}, {heard}, holds {count(replica.holds, 'run')}"
+        f"replica: {replica.host} pid {replica.pid}, {heard}, {homes}"
+        f"holds {count(replica.holds, 'run')}"
     )
     return line + _freed_in(replica.silent_seconds, lease)
 

@@ -65,7 +65,7 @@ WINDOW_SECONDS = _histogram(
 )
 
 # Runs, as this replica sees them
-RUNS_DUE = _gauge("harvestd_runs_due", "Runs that may be claimed now.")
+RUNS_DUE = _gauge("harvestd_runs_due", "Runs that may be claimed now, of tenants at home here.")
 RUNS_IN_PROGRESS = _gauge("harvestd_runs_in_progress", "Attempts under way in this process.")
 CLAIMS_LOST = _counter(
     "harvestd_claims_lost_total",

@@ -6,7 +6,7 @@ leave; at the start, hourly, and with a new catalog everything is compared.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from harvestd.observing.lines import escape
 from harvestd.observing.logs import report_database_error
 from harvestd.planning.plan import RunRow, make_plan
 from harvestd.runs.claims import multirange
+from harvestd.runs.heartbeat import find_homes
 from harvestd.terms import RunKey, ScriptName
 
 PAGE = 5_000
@@ -170,10 +171,16 @@ class Enrolment:
             return False
         return True
 
-    async def note_problems(self, replica_id: UUID, problems: Sequence[str]) -> None:
-        """Let `harvestd status` tell which plugin files and schemas this replica cannot use."""
+    async def note_plugins(
+        self, replica_id: UUID, problems: Sequence[str], scripts: Sequence[str]
+    ) -> None:
+        """Tell the other replicas what this one can run, and `harvestd status` what it cannot."""
         told = [escape(text[:PROBLEM_CHARS_MAX]) for text in problems[:PROBLEMS_MAX]]
-        await self._line.fetch("note_plugin_problems", replica_id, told)
+        await self._line.fetch("note_plugins", replica_id, told, scripts)
+
+    async def find_homes(self, living: frozenset[UUID]) -> Callable[[str], UUID | None]:
+        """See `find_homes` of the heartbeat."""
+        return await find_homes(self._line, living)
 
     async def housekeep(self) -> None:
         """What is wanted now and then: history partitions ahead of time, old notes forgotten."""

@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from harvestd import __version__
-from harvestd.database.pool import Database, translate
+from harvestd.database.pool import Database, Line, translate
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError
 from harvestd.observing.logs import get_logger
+from harvestd.tenants.homes import homes_among
 from harvestd.terms import RunKey
 
 log = get_logger()
@@ -44,6 +45,8 @@ class Beat:
     woken_at: datetime
     stale: frozenset[int]
     """run_nos in hand that are no longer ours."""
+    living: frozenset[UUID]
+    """The replicas among which every tenant has its home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,16 @@ class Heartbeat:
         self._reap_line = database.line("reaper")
         self.confirmed_at = own_seconds()
         """Own clock, before sending the last beat that was answered."""
+        self.houses = True
+        """Whether tenants may be at home here; told with the next beat."""
+        self.living: frozenset[UUID] = frozenset()
+        """The replicas that house tenants, as far as is known here."""
 
     async def register(self) -> None:
-        """Enter the living; the first beat comes before the first cycle."""
+        """Enter the living, and learn who they are.
+
+        The first beat comes before the first cycle, or a newcomer would take all tenants.
+        """
         sent = own_seconds()
         await self._line.fetchval(
             "register_replica",
@@ -94,6 +104,7 @@ class Heartbeat:
             __version__,
         )
         self.confirmed_at = sent
+        await self.beat({})
 
     async def beat(self, in_hand: Mapping[int, int]) -> Beat:
         """Renew the row; ``in_hand`` is run_no → fence.  Raises: Unreachable."""
@@ -103,7 +114,11 @@ class Heartbeat:
             # A connection that swallows what is sent must not keep us from stopping in time.
             async with asyncio.timeout(self.pause_seconds):
                 row = await self._line.fetchrow(
-                    "beat", self.replica_id, list(in_hand.keys()), list(in_hand.values())
+                    "beat",
+                    self.replica_id,
+                    list(in_hand.keys()),
+                    list(in_hand.values()),
+                    self.houses,
                 )
         except TimeoutError as error:
             raise translate(error) from None
@@ -111,11 +126,13 @@ class Heartbeat:
             raise LookupError("harvestd.installation is empty: run `harvestd migrate`")
         if row["alive"]:
             self.confirmed_at = sent
+        self.living = frozenset(row["living"])
         return Beat(
             alive=row["alive"],
             forced_at=row["forced_at"],
             woken_at=row["woken_at"],
             stale=frozenset(row["stale"]),
+            living=self.living,
         )
 
     @property
@@ -135,6 +152,7 @@ class Heartbeat:
         """
         await step("reap_mark")
         marked = await self._reap_line.fetch("mark_dead_replicas", self._lease)
+        self.living -= {row["replica_id"] for row in marked}
         await step("reap_end")
         ended = await self._reap_line.fetchval("end_dead_backends")
         await step("reap_wait")
@@ -157,7 +175,7 @@ class Heartbeat:
         )
 
 
-async def reap_forever(heartbeat: Heartbeat, on_freed: Callable[[], None]) -> None:
+async def reap_forever(heartbeat: Heartbeat, on_reaped: Callable[[], None]) -> None:
     """Bury the dead every third of a lease; a loop of its own, so that no beat waits for it."""
     while True:
         await asyncio.sleep(heartbeat.pause_seconds)
@@ -170,4 +188,14 @@ async def reap_forever(heartbeat: Heartbeat, on_freed: Callable[[], None]) -> No
             log.warning("replica_reaped", dead_replica_id=str(replica_id))
         if reaped.freed:
             log.warning("runs_taken_over", runs=len(reaped.freed))
-            on_freed()
+        if reaped.marked or reaped.freed:
+            on_reaped()
+
+
+async def find_homes(line: Line, living: frozenset[UUID]) -> Callable[[str], UUID | None]:
+    """From a tenant's id to its home: one that has all of its scripts, if there is one.
+
+    Raises: Unreachable, DatabaseError.
+    """
+    rows = await line.fetch("find_unable_replicas", list(living)) if len(living) > 1 else []
+    return homes_among(living, {row["tenant_id"]: row["replica_ids"] for row in rows})

@@ -77,6 +77,7 @@ class App:
         self.lease = timedelta(seconds=settings.lease_seconds)
         self.tick = timedelta(seconds=settings.interval_seconds)
         self.heartbeat = Heartbeat(self.database, uuid4(), lease=self.lease, tick=self.tick)
+        self.heartbeat.houses = ticks
         self.address: str | None = None
         self.cycles: asyncio.Queue[tuple[datetime, bool]] = asyncio.Queue(CYCLES_MAX)
         """Each cycle whose due list was handed over: when it began (database time), and whether
@@ -214,6 +215,7 @@ class App:
             plugin_dirs=settings.plugin_dirs,
             enrolment=enrolment,
             claims=self.claims,
+            heartbeat=self.heartbeat,
             schemas=self.schemas,
             feeder=self.feeder,
             give_up=lambda run_nos: self.hands.cancel(Outcome.LOST, run_nos),
@@ -225,7 +227,7 @@ class App:
         metrics.HEARTBEAT_AGE.set_function(lambda: self.heartbeat.age_seconds)
         loops = [
             group.create_task(beating.beat_forever(), name="heartbeat"),
-            group.create_task(reap_forever(self.heartbeat, self._runs_freed), name="reaper"),
+            group.create_task(reap_forever(self.heartbeat, self._others_died), name="reaper"),
             group.create_task(self._cycle_forever(), name="cycle"),
             group.create_task(self.feeder.feed_forever(), name="feeder"),
             group.create_task(self.gauges.measure_forever(), name="gauges"),
@@ -253,6 +255,7 @@ class App:
         """No new claims; attempts get DRAIN_SECONDS, then are cancelled and given back."""
         began = time.monotonic()
         self.draining.set()
+        self.heartbeat.houses = False
         self.feeder.drop_pending()
         runs = len(self.hands.by_run)
         deadline = self.settings.drain_seconds
@@ -309,8 +312,8 @@ class App:
         else:
             self.health.set_problem("records", problem)
 
-    def _runs_freed(self) -> None:
-        self.wanted.ask("runs of a dead replica", forced=False)
+    def _others_died(self) -> None:
+        self.wanted.ask("a replica died", forced=False)
 
     async def _watch_loop(self, end: asyncio.Event) -> None:
         """How late the event loop comes back; while it does, and beats, the supervisor hears."""

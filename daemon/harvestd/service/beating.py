@@ -40,7 +40,7 @@ class Beating:
         while True:
             self.health.alive_for(self.heartbeat.lease_seconds)  # /livez fails if this loop stands
             try:
-                in_hand = self.hands.fences()
+                in_hand, known = self.hands.fences(), self.heartbeat.living
                 beat = await self.heartbeat.beat(in_hand)
                 if not beat.alive:
                     await self._rejoin()
@@ -67,6 +67,8 @@ class Beating:
                 if seen is not None and newest > seen:
                     self.wanted.ask("trigger", forced=False)
                 seen = newest
+                if self.heartbeat.houses and beat.living != known:
+                    self.wanted.ask("replicas came or went", forced=False)
             if self.heartbeat.overdue:
                 # Others may hold our runs by now; the fence would refuse us anyway.
                 self.hands.cancel(Outcome.LOST)

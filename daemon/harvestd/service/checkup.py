@@ -288,6 +288,11 @@ def _replicas(replicas: Iterable[ReplicaSeen], lease_seconds: float) -> Finding:
     if versions != [__version__]:
         step = "update those that differ, unless you are in the middle of it"
         return Finding("replicas", Level.WARN, f"{what}; this is {__version__}", step)
+    for one in seen:
+        if one.lacks:
+            what = f"{one.host} pid {one.pid} lacks {', '.join(one.lacks)}, which another has"
+            step = "deploy the same plugins everywhere; until then others take its tenants"
+            return Finding("replicas", Level.WARN, what, step)
     return Finding("replicas", Level.OK, what)
 
 

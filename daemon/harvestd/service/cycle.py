@@ -19,6 +19,7 @@ from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
 from harvestd.runs.enrolment import Enrolment
+from harvestd.runs.heartbeat import Heartbeat
 from harvestd.service.source_schemas import SourceSchemas
 
 log = get_logger()
@@ -34,6 +35,7 @@ class Cycle:
     plugin_dirs: Sequence[Path]
     enrolment: Enrolment
     claims: Claims
+    heartbeat: Heartbeat
     schemas: SourceSchemas
     feeder: Feeder
     give_up: Callable[[Collection[int]], object]
@@ -46,7 +48,7 @@ class Cycle:
     """Of the catalog that the run rows were last compared with."""
     forced_at: datetime = NEVER
     told: object = None
-    """The problems that `harvestd status` shows, and under which replica id."""
+    """What is told of the plugins here, and under which replica id."""
 
     async def run(self, in_hand: Callable[[], Collection[int]], *, forced: bool) -> datetime:
         """Run one cycle; the database's time of its beginning.
@@ -57,7 +59,7 @@ class Cycle:
         started = time.perf_counter()
         await self._refresh_catalog()
         self.unusable = await self.schemas.prepare(self.catalog.sources.values(), again=forced)
-        await self._tell_problems()
+        await self._tell_plugins()
         await self._apply_difference()
         clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
@@ -104,13 +106,14 @@ class Cycle:
             problems=len(catalog.problems),
         )
 
-    async def _tell_problems(self) -> None:
+    async def _tell_plugins(self) -> None:
         problems = [str(problem) for problem in self.catalog.problems]
         problems += [f"schema.sql of {name}: {why}" for name, why in self.unusable.items()]
         metrics.PLUGIN_PROBLEMS.set(len(problems))
+        names = [str(script.name) for script in self.catalog.scripts_of(self.catalog.sources)]
         # Under each new id too.
-        if (told := (self.claims.replica_id, tuple(problems))) != self.told:
-            await self.enrolment.note_problems(self.claims.replica_id, problems)
+        if (told := (self.claims.replica_id, problems, names)) != self.told:
+            await self.enrolment.note_plugins(*told)
             self.told = told
 
     async def _apply_difference(self) -> None:
@@ -143,11 +146,14 @@ class Cycle:
         """The tenants with something due, the longest overdue first, and how many runs that is."""
         due, runs = DueList(began, forced_at), 0
         held: dict[int, int] = {}
+        is_here = await self._find_homes()
         rows_due = self.enrolment.due_runs(began, forced_at, self.claims.replica_id)
         async with aclosing(rows_due) as rows:
             async for row in rows:
                 if row["kind"] == "held":
                     held.update(zip(row["run_nos"], row["fences"], strict=True))
+                    continue
+                if not is_here(row["tenant_id"]):
                     continue
                 due.add(row["run_no"], in_hand=self.feeder.has_in_hand(row["tenant_id"]))
                 runs += row["runs"]
@@ -155,3 +161,15 @@ class Cycle:
         for run_no in await self.claims.give_back_strays(held, in_hand):
             due.again[run_no] = held[run_no]
         return due, runs + len(due.again)
+
+    async def _find_homes(self) -> Callable[[str], bool]:
+        """Whether a tenant is at home here.
+
+        All are where no other replica houses any, and for one that houses nobody: it works beside
+        the others, as `run --once` does.
+        """
+        here = self.heartbeat
+        if not here.houses or here.living == {here.replica_id}:
+            return lambda tenant_id: True
+        home_of = await self.enrolment.find_homes(here.living)
+        return lambda tenant_id: home_of(tenant_id) == here.replica_id

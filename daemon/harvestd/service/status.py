@@ -5,11 +5,15 @@ The fields of these values are the keys of every ``--json``; times are UTC, dura
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
+from harvestd.runs.heartbeat import find_homes
 from harvestd.tenants.config import Env, envs_of
 from harvestd.terms import ScriptName
 
@@ -48,14 +52,21 @@ class Overview:
 class ReplicaSeen:
     """A process that was not declared dead, and when it was last heard of."""
 
+    replica_id: UUID
     host: str
     pid: int
     version: str
     started_at: datetime
     silent_seconds: float
+    houses: bool
+    """Whether tenants may be at home there; not while it drains, nor in `run --once`."""
     holds: int
     plugin_problems: list[str]
     """Plugin files and schemas that it cannot use."""
+    lacks: list[str]
+    """Scripts that it does not have, and another replica has."""
+    tenants: int | None = None
+    """How many are at home there; None: they were not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +216,16 @@ class Status:
     async def replicas(self) -> list[ReplicaSeen]:
         """The living, and those that have not been found dead yet."""
         return [ReplicaSeen(**row) for row in await self._line.fetch("list_replicas")]
+
+    async def count_tenants(self, replicas: Sequence[ReplicaSeen]) -> list[ReplicaSeen]:
+        """The same with the number of tenants that are at home with each."""
+        if not replicas:
+            return []
+        living = frozenset(one.replica_id for one in replicas if one.houses)
+        home_of = await find_homes(self._line, living)
+        rows = await self._line.fetch("list_tenant_ids")
+        counted = Counter(home_of(row["id"]) for row in rows)
+        return [replace(one, tenants=counted[one.replica_id]) for one in replicas]
 
     async def tenants(self, limit: int) -> list[TenantSeen]:
         """At most ``limit`` tenants, the worst first."""
