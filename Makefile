@@ -9,7 +9,7 @@ REPO   ?=
 ASKED  = $(if $(value REPO),--repo='$(subst ','\'',$(value REPO))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format schema bench-engine bench-load soak lock clean
+.PHONY: help setup demo run test check format schema bench-engine bench-load soak chaos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-18s %s\n", "make " substr($$1,3), $$2}'
@@ -53,6 +53,9 @@ bench-load: setup ## rows a second through db.upsert, beside the bare SQL (OPTIO
 
 soak: setup ## an hour at full load: memory, descriptors and speed stay as they were (OPTIONS="--minutes 10")
 	@$(PY) -m bench.soak $(OPTIONS)
+
+chaos: setup ## 2, 3 and 5 replicas, disturbed at random (SECONDS_EACH=60 SEED=11)
+	@HARVEST_TEST_CHAOS_SECONDS="$(or $(SECONDS_EACH),60)" HARVEST_TEST_SEED="$(or $(SEED),11)" $(PY) -m pytest -n 0 -s tests/replicas/test_fleet.py
 
 lock: ## refresh requirements.lock from pyproject.toml (maintainers; needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev -o requirements.lock pyproject.toml

@@ -15,11 +15,14 @@ WITHIN = 30.0
 LOOK_SECONDS = 0.02
 
 
-def environment(**settings: object) -> dict[str, str]:
-    """The environment of a child: no HARVESTD_* of ours but these (lower case, no prefix)."""
+def environment(*, root: object = ROOT, **settings: object) -> dict[str, str]:
+    """The environment of a child: no HARVESTD_* of ours but these (lower case, no prefix).
+
+    ``root``: the checkout that it runs from.
+    """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("HARVESTD_")}
     given = {f"HARVESTD_{name.upper()}": str(value) for name, value in settings.items()}
-    return inherited | given | {"PYTHONPATH": str(ROOT / "daemon")}
+    return inherited | given | {"PYTHONPATH": f"{root}/daemon"}
 
 
 class Daemon:
@@ -62,7 +65,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def harvestd_run(**settings: object) -> AsyncIterator[Daemon]:
+async def harvestd_run(*, root: object = ROOT, **settings: object) -> AsyncIterator[Daemon]:
     """`harvestd run` with these settings; killed at the end if it still lives."""
     defaults: dict[str, object] = {
         "http_address": "127.0.0.1:0",
@@ -75,7 +78,7 @@ async def harvestd_run(**settings: object) -> AsyncIterator[Daemon]:
         "-m",
         "harvestd",
         "run",
-        env=environment(**(defaults | settings)),
+        env=environment(root=root, **(defaults | settings)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
