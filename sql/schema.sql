@@ -52,6 +52,7 @@ CREATE TABLE public.data_source_run (
     rows_written bigint DEFAULT 0 NOT NULL,
     plugin_hash text,
     deaths integer DEFAULT 0 NOT NULL,
+    cut_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT covered_within_years_1_to_9999 CHECK ((covered <@ '{["0001-01-03 05:53:28+05:53:28","9999-12-29 05:30:00+05:30")}'::tstzmultirange)),
     CONSTRAINT fence_never_negative CHECK ((fence >= 0)),
     CONSTRAINT fence_with_room_to_grow CHECK ((fence <= '4611686018427387904'::bigint)),
@@ -191,9 +192,11 @@ BEGIN
           AND bookmark.script = OLD.script;
     END IF;
     NEW.last_fetched_data_date := wanted;
+    NEW.cut_at := clock_timestamp();
     NEW.due_at := statement_timestamp();
     NEW.not_before := '-infinity';
     NEW.failures := 0;
+    NEW.deaths := 0;
     IF OLD.replica_id IS NOT NULL THEN
         NEW.fence := OLD.fence + 1;
     END IF;

@@ -37,7 +37,8 @@ def make_app() -> App:
     )
     commands: tuple[Callable[..., int], ...] = (
         *(run, demo, acting.migrate, looking.doctor),
-        *(looking.status, looking.runs, looking.gaps, looking.plugins, looking.sql),
+        *(looking.status, looking.runs, looking.gaps, looking.verify, looking.plugins),
+        looking.sql,
         *(acting.trigger, acting.reset, acting.backfill),
     )
     for command in commands:

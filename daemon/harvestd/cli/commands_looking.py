@@ -155,6 +155,35 @@ def doctor(*, json: Json = False) -> int:
     return see_doctor(as_json=json)
 
 
+def verify(
+    tenant: Annotated[str | None, Parameter(help="Only this tenant.")] = None,
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Does what is stored hold together: ledger, dates, history, holders, bindings, seats.
+
+    Everything of one moment, in a read-only transaction; it prints OK, or of each contradiction
+    which run, what, why it matters and what to do. Exit code 1 when there is one, 3 when the
+    database cannot be reached. Source time that is known to be missing is named and is no fault.
+    What nothing that is stored can show is said too. The JSON is an object with now, runs,
+    attempts, bindings, holes, hole_seconds, gapped, faults (objects with kind, tenant_id,
+    data_source, script, what, why and next_step, at most 100 of a kind), counts (of all, by kind)
+    and not_proved.
+
+    For example:
+
+    ```
+    $ harvestd verify
+    $ harvestd verify acme
+    $ harvestd verify --json
+    ```
+    """
+    from harvestd.cli.verifying import see_verified
+
+    return see_verified(tenant, as_json=json)
+
+
 def sql(
     query: Annotated[str, Parameter(help="One query; name tables with their schema.")],
     /,

@@ -45,6 +45,7 @@ enum DataSourceRunStatus {
   rowsWritten BigInt    @default(0) @map("rows_written")
   pluginHash  String?   @map("plugin_hash")
   deaths      Int       @default(0)
+  cutAt       DateTime  @default(now()) @map("cut_at") @db.Timestamptz(6)
 
 And for the role the application connects as, since a time without a zone is read in the
 session's own:  ALTER ROLE <the application's role> SET timezone = 'UTC';"""

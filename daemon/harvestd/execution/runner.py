@@ -39,7 +39,7 @@ from harvestd.observing.logs import current_fields, get_logger, report_database_
 from harvestd.observing.redaction import Redactor, current_redactor
 from harvestd.observing.tracebacks import summary
 from harvestd.planning.state import after_attempt
-from harvestd.planning.window import DueWindow, due_windows, window_end
+from harvestd.planning.window import DueWindow, due_windows, joined, window_end
 from harvestd.plugin import Surroundings
 from harvestd.runs.claims import Claim, Claims, Ending, Listed, Refusal, matters
 from harvestd.tenants.config import Env
@@ -88,19 +88,17 @@ class Attempt:
     began: float = field(default_factory=time.perf_counter)
     windows: int = 0
     rows: int = 0
-    uncovered: list[Window] = field(default_factory=list)
-    """Finished windows that are not in the ledger yet: at the latest they are recorded together
-    with the end."""
+    covered: tuple[Window, ...] = ()
+    """All finished windows, touching ones as one; the end is recorded with them."""
+    uncovered: tuple[Window, ...] = ()
+    """Those of them that are not in the ledger yet."""
     covered_at: float = 0.0
     """When the ledger last had them all."""
 
     def note_finished(self, window: Window) -> None:
         """A window was worked through."""
-        last = self.uncovered[-1] if self.uncovered else None
-        if last is not None and last.end == window.start:
-            self.uncovered[-1] = Window(last.start, window.end)
-        else:
-            self.uncovered.append(window)
+        self.covered = joined(self.covered, window)
+        self.uncovered = joined(self.uncovered, window)
 
 
 async def attempt_run(
@@ -185,7 +183,7 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
     return Ending(
         outcome=outcome,
         follows=follows,
-        covered=tuple(attempt.uncovered),
+        covered=attempt.covered,
         windows=attempt.windows,
         rows=attempt.rows,
         reason=_stored(reason),
@@ -223,7 +221,7 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
         # covered a second's worth at once, the others before the next one begins.
         if attempt.uncovered and (used_db or _covered_long_ago(attempt)):
             await parts.claims.cover(claim, attempt.uncovered)
-            attempt.uncovered = []
+            attempt.uncovered = ()
             attempt.covered_at = time.perf_counter()
         used_db = await _call(parts, attempt, due)
         attempt.windows += 1

@@ -143,6 +143,13 @@ def _snapshot(
     )
 
 
+def joined(windows: tuple[Window, ...], window: Window) -> tuple[Window, ...]:
+    """``windows`` and then ``window``, as one with the last where they touch."""
+    if windows and windows[-1].end == window.start:
+        return (*windows[:-1], Window(windows[-1].start, window.end))
+    return (*windows, window)
+
+
 def window_end(now: datetime, visibility_lag: timedelta) -> datetime:
     """Until when source time may be read: the database's ``now`` less the lag of the upstream.
 

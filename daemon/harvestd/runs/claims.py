@@ -63,7 +63,11 @@ class Refusal(Enum):
 
 
 class Ending(NamedTuple):
-    """The end of an attempt, as it goes into the run row and the history."""
+    """The end of an attempt, as it goes into the run row and the history.
+
+    ``covered`` is all that it covered: what is in the ledger already is no other by being added
+    again, and the history vouches for it.
+    """
 
     outcome: Outcome
     follows: NextState

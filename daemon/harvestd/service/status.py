@@ -162,7 +162,7 @@ class KeySet:
 
 @dataclass(frozen=True, slots=True)
 class AttemptSeen:
-    """One attempt that the history kept; ``covered_*`` is what it added at its end."""
+    """One attempt that the history kept; ``covered_*`` is what it covered, end to end."""
 
     data_source: str
     script: str

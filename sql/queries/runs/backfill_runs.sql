@@ -25,6 +25,7 @@ WITH taken AS (
         not_before = '-infinity',
         failures   = 0,
         deaths     = 0,
+        cut_at     = clock_timestamp(),
         fence      = run.fence + (run.replica_id IS NOT NULL)::integer
     WHERE ($1::text IS NULL OR run.tenant_id = $1::text)
       AND ($2::text IS NULL OR run.data_source = $2::text)

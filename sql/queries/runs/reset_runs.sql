@@ -15,6 +15,7 @@ SET covered                = '{}',
     not_before             = '-infinity',
     failures               = 0,
     deaths                 = 0,
+    cut_at                 = clock_timestamp(),
     fence                  = run.fence + (run.replica_id IS NOT NULL)::integer
 WHERE run.tenant_id = $1::text
   AND ($2::text IS NULL OR run.data_source = $2::text)

@@ -5,7 +5,7 @@
 -- $3 script       text      null: all
 -- $4 limit_rows   integer
 -- -> data_source, script, outcome, started_at, seconds, windows, rows_written, reason, error,
---    covered_from, covered_to (of what the attempt added at its end)
+--    covered_from, covered_to (of what the attempt covered, end to end)
 --
 -- By run, since that is what the history's index is for.
 SELECT run.data_source,
