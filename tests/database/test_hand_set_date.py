@@ -10,8 +10,9 @@ import pytest
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 SEEN = """
-    SELECT covered::text, last_fetched_data_date AS watermark, origin::text, fence, failures,
-           status::text, due_at <= now() AS due, not_before::text, replica_id IS NOT NULL AS held
+    SELECT covered::text, last_fetched_data_date AS watermark, origin::text, fence,
+           failures, deaths, status::text, due_at <= now() AS due, not_before::text,
+           replica_id IS NOT NULL AS held
     FROM public.data_source_run
 """
 
@@ -23,9 +24,9 @@ async def connection(migrated_database: str) -> AsyncIterator[Connection]:
     await connection.execute(
         "SET timezone = 'UTC';"
         "INSERT INTO public.data_source_run (tenant_id, data_source, script, status, fence, origin,"
-        " covered, last_fetched_data_date, failures, due_at, not_before)"
+        " covered, last_fetched_data_date, failures, deaths, due_at, not_before)"
         " VALUES ('t', 'git', 'commit', 'FAILED', 3, '2026-01-01', '{[2026-01-01, 2026-01-10)}',"
-        " '2026-01-10', 4, 'infinity', 'infinity');"
+        " '2026-01-10', 4, 3, 'infinity', 'infinity');"
         "INSERT INTO harvestd.bookmark (tenant_id, data_source, script, name, value)"
         " VALUES ('t', 'git', 'commit', 'heads', '1'), ('t', 'git', 'other', 'heads', '1')"
     )
@@ -137,7 +138,8 @@ async def test_after_the_origin_with_nothing_covered_it_is_covered_from_there(
 async def test_a_hand_set_date_makes_the_run_due_at_once(date: str, connection: Connection) -> None:
     seen = await set_by_hand(connection, date)
 
-    assert (seen["due"], seen["not_before"], seen["failures"]) == (True, "-infinity", 0)
+    assert (seen["due"], seen["not_before"]) == (True, "-infinity")
+    assert (seen["failures"], seen["deaths"]) == (0, 0)
     assert (seen["fence"], seen["status"]) == (3, "FAILED")
 
 
