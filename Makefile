@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV   := .venv
+BENCH_VENV := .venv-bench
 # Always through the interpreter: scripts in .venv/bin break when a checkout is moved.
 PY     := "$(VENV)/bin/python"
 REPO   ?=
@@ -9,7 +10,7 @@ REPO   ?=
 ASKED  = $(if $(value REPO),--repo='$(subst ','\'',$(value REPO))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format schema bench-engine bench-load soak chaos lock clean
+.PHONY: help setup demo run test check format schema bench-engine bench-peers bench-load soak chaos torture lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-18s %s\n", "make " substr($$1,3), $$2}'
@@ -45,8 +46,17 @@ format: setup ## let ruff format the code and sort imports
 schema: setup ## write sql/schema.sql anew from the migrations
 	@$(PY) -m tests.write_schema
 
-bench-engine: setup ## runs a second, the tick, idle cost, beside pgbench (OPTIONS="--rounds 5")
+bench-engine: setup ## runs a second, the tick, idle cost, beside pgbench and peers (OPTIONS="--rounds 5")
+	@$(MAKE) --no-print-directory bench-peers || echo "going on without them"
 	@$(PY) -m bench.engine $(OPTIONS)
+
+bench-peers: $(BENCH_VENV)/.ready ## the queues that bench-engine measures beside the daemon
+
+$(BENCH_VENV)/.ready: bench/requirements.lock
+	@echo "setting up $(BENCH_VENV) (once) ..."
+	@$(PYTHON) -m venv --clear "$(BENCH_VENV)"
+	@"$(BENCH_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.lock
+	@touch "$@"
 
 bench-load: setup ## rows a second through db.upsert, beside the bare SQL (OPTIONS="--rows 50000")
 	@$(PY) -m bench.load $(OPTIONS)
@@ -57,8 +67,9 @@ soak: setup ## an hour at full load: memory, descriptors and speed stay as they 
 chaos: setup ## 2, 3 and 5 replicas, disturbed at random (SECONDS_EACH=60 SEED=11)
 	@HARVEST_TEST_CHAOS_SECONDS="$(or $(SECONDS_EACH),60)" HARVEST_TEST_SEED="$(or $(SEED),11)" $(PY) -m pytest -n 0 -s tests/replicas/test_fleet.py
 
-lock: ## refresh requirements.lock from pyproject.toml (maintainers; needs uv)
+lock: ## refresh both lock files from pyproject.toml (maintainers; needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev -o requirements.lock pyproject.toml
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group pyproject.toml:bench -o bench/requirements.lock
 
 clean: ## remove .venv and caches
-	rm -rf "$(VENV)" .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf "$(VENV)" "$(BENCH_VENV)" .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

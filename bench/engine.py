@@ -1,6 +1,6 @@
 """`make bench-engine`: what one replica gets done, held against what PostgreSQL could.
 
-Rows 1, 2, 6, 13 and 14 of the goal table (docs/bench.md).  Every yardstick is taken again in
+Rows 1 to 7, 13, 14 and 16 of the goal table (docs/bench.md).  Every yardstick is taken again in
 every round, and a ratio only inside one: absolute figures say more about the machine's other
 work than about this program.
 """
@@ -10,17 +10,20 @@ from __future__ import annotations
 import argparse
 import sys
 from asyncio import to_thread
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import yardsticks
-from bench.figures import Budget, budgets_table, machine, rates_table, ratios
-from bench.idle import Idle, measure_idle
+import asyncpg
+
+from bench import peers, yardsticks
+from bench.figures import machine
+from bench.goals import Report, written
+from bench.idle import measure_idle
 from bench.replica import (
     GRAPH,
-    calls,
+    forced_cycles,
     migrate,
     seed,
     seed_runs,
@@ -30,7 +33,6 @@ from bench.replica import (
     write_no_op_plugins,
 )
 from bench.scratch import (
-    Meter,
     Rate,
     Server,
     execute,
@@ -41,14 +43,17 @@ from bench.scratch import (
     scratch_database,
     scratch_server,
 )
-from bench.tick import Tick, measure_ticks
-from harvestd.cli.serving import forced_cycle
+from bench.takeover import measure_takeover
+from bench.tick import measure_ticks
+from bench.writing import ROWS, WAYS, measure_writing
 from harvestd.service.app import App
 
 TICK_TENANTS = 100
 """The tick is measured with so many times the tenants of the rounds: 100,000."""
 IDLE_SECONDS_MAX = 62.0
 """A whole interval with its tick, at the default settings."""
+FEW_CLIENTS = 10
+"""Of pgbench, beside runs that write (row 7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +66,14 @@ class Options:
     tenants: int = 1_000
 
 
-@dataclass(slots=True)
-class Report:
-    """What was measured, one entry a round."""
+@dataclass(frozen=True, slots=True)
+class Yardsticks:
+    """The programs that are there to be measured beside the daemon."""
 
-    pgbench: list[Rate] = field(default_factory=list)
-    bare: list[Rate] = field(default_factory=list)
-    literal: list[Rate] = field(default_factory=list)
-    first: list[Rate] = field(default_factory=list)
-    """Of the daemon: runs that never ran before, each with a row in the history."""
-    steady: list[Rate] = field(default_factory=list)
-    """Of the daemon: the same runs again and again."""
-    ticks: list[Tick] = field(default_factory=list)
-    idle: Idle | None = None
+    pgbench: Path | None
+    pgbench_tables: Server
+    peers: Path | None
+    """The interpreter of their environment."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,25 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tenants", type=int, default=usual.tenants, help="with 5 scripts each")
     options = Options(**vars(parser.parse_args(arguments)))
     with scratch_server() as server:
+        said = machine(server)
         report = measure(server, options)
-        print(f"\n{machine(server)}\n\n{written(report, options)}")
+        print(f"\n{said}\n\n{written(report, TICK_TENANTS * options.tenants)}")
     return 0
 
 
 def measure(server: Server, options: Options) -> Report:
     """Everything, on a server of the bench's own."""
     report = Report()
-    pgbench = yardsticks.find_pgbench()
-    if pgbench is None:
-        say("pgbench is MISSING: rows 1 and 5 have no yardstick (it comes with PostgreSQL)")
     with ExitStack() as databases:
-        pgbench_tables = databases.enter_context(scratch_database(server))
-        if pgbench is not None:
-            say("making pgbench's tables ...")
-            yardsticks.prepare_pgbench(pgbench, pgbench_tables)
+        found = _find_yardsticks(databases.enter_context(scratch_database(server)))
         for number in range(1, options.rounds + 1):
             say(f"round {number} of {options.rounds}")
-            measure_round(report, server, pgbench_tables, pgbench, options)
+            measure_yardsticks(report, server, found, options)
+            measure_daemon(report, server, options)
     say(f"the tick, {TICK_TENANTS * options.tenants:,} tenants ...")
     with scratch_database(server) as database:
         report.ticks = measure_ticks(
@@ -117,33 +113,79 @@ def measure(server: Server, options: Options) -> Report:
             signals=4 * options.rounds,
             seconds=min(IDLE_SECONDS_MAX, 20 * options.seconds),
         )
+    say("kill -9 ...")
+    for number in range(1, options.rounds + 1):
+        with scratch_database(server) as database:
+            report.takeovers.append(measure_takeover(database, number))
     return report
 
 
-def measure_round(
-    report: Report, server: Server, pgbench_tables: Server, pgbench: Path | None, options: Options
-) -> None:
-    """Every yardstick and the daemon, one after the other."""
+def _find_yardsticks(pgbench_tables: Server) -> Yardsticks:
+    found = Yardsticks(yardsticks.find_pgbench(), pgbench_tables, peers.find_python())
+    if found.pgbench is None:
+        say("pgbench is MISSING: rows 1 and 7 have no yardstick (it comes with PostgreSQL)")
+    else:
+        say("making pgbench's tables ...")
+        yardsticks.prepare_pgbench(found.pgbench, pgbench_tables)
+    if found.peers is None:
+        say("the peers are MISSING: rows 3 and 4 have no yardstick (make bench-peers)")
+    return found
+
+
+def measure_yardsticks(report: Report, server: Server, found: Yardsticks, options: Options) -> None:
+    """What the daemon is held against, one after the other."""
     tenants, seconds = options.tenants, options.seconds
-    if pgbench is not None:
-        execute(pgbench_tables.admin_url, "CHECKPOINT")
-        report.pgbench.append(yardsticks.run_pgbench(pgbench, pgbench_tables, seconds=seconds))
-        say(f"  pgbench -N c20       {report.pgbench[-1].per_second:9,.0f} transactions/s")
+    if found.pgbench is not None:
+        for clients, rates in (
+            (yardsticks.CLIENTS, report.pgbench),
+            (FEW_CLIENTS, report.pgbench_10),
+        ):
+            execute(found.pgbench_tables.admin_url, "CHECKPOINT")
+            rate = yardsticks.run_pgbench(
+                found.pgbench, found.pgbench_tables, seconds=seconds, clients=clients
+            )
+            _keep(rates, rate, f"pgbench -N c{clients}", "transactions")
         with scratch_database(server) as database:
-            report.bare.append(measure_bare_sql(pgbench, database, tenants, seconds))
-        say(f"  bare SQL             {report.bare[-1].per_second:9,.0f} runs/s")
+            rate = measure_bare_sql(found.pgbench, database, tenants, seconds)
+        _keep(report.bare, rate, "bare SQL")
     with scratch_database(server) as database:
         yardsticks.prepare_literal_way(database, tenants, GRAPH)
-        report.literal.append(
-            in_child(yardsticks.run_literal_way, database.url, tenants, GRAPH, seconds)
-        )
-    say(f"  the literal way      {report.literal[-1].per_second:9,.0f} runs/s")
+        rate = in_child(yardsticks.run_literal_way, database.url, tenants, GRAPH, seconds)
+    _keep(report.literal, rate, "the literal way")
+    if found.peers is not None:
+        for peer, rounds in (
+            (peers.PGQUEUER, report.pgqueuer),
+            (peers.PROCRASTINATE, report.procrastinate),
+        ):
+            best = peers.measure_best(found.peers, server, peer, seconds=seconds)
+            rounds.append(best)
+            _say_rate(f"{peer.name}, {best.setting}", best.whole, "jobs")
+
+
+def measure_daemon(report: Report, server: Server, options: Options) -> None:
+    """The daemon itself: runs that do nothing, and runs that write."""
     with scratch_database(server) as database:
-        first, steady = measure_runs(database, tenants, seconds)
-        report.first.append(first)
-        report.steady.append(steady)
-    say(f"  the daemon, first    {first.per_second:9,.0f} runs/s")
-    say(f"  the daemon, steady   {steady.per_second:9,.0f} runs/s")
+        rates = measure_runs(database, options.tenants, options.seconds)
+    for kept, rate, name in zip(
+        (report.first, report.steady, report.held),
+        rates,
+        ("the daemon, first", "the daemon, steady", "  a snapshot held"),
+        strict=True,
+    ):
+        _keep(kept, rate, name)
+    for way in WAYS:
+        with scratch_database(server) as database:
+            rate = measure_writing(database, way, options.tenants, options.seconds)
+        _keep(report.writing.setdefault(way, []), rate, f"  {ROWS} rows, {way}")
+
+
+def _keep(kept: list[Rate], rate: Rate, name: str, unit: str = "runs") -> None:
+    kept.append(rate)
+    _say_rate(name, rate, unit)
+
+
+def _say_rate(name: str, rate: Rate, unit: str) -> None:
+    say(f"  {name:24} {rate.per_second:9,.0f} {unit}/s")
 
 
 def measure_bare_sql(pgbench: Path, database: Server, tenants: int, seconds: float) -> Rate:
@@ -155,38 +197,49 @@ def measure_bare_sql(pgbench: Path, database: Server, tenants: int, seconds: flo
     return yardsticks.run_bare_sql(pgbench, database, replica_id, seconds=seconds)
 
 
-def measure_runs(database: Server, tenants: int, seconds: float) -> tuple[Rate, Rate]:
-    """No-op runs of the whole daemon in a process of its own: the first of each, then again."""
+def measure_runs(database: Server, tenants: int, seconds: float) -> tuple[Rate, Rate, Rate]:
+    """No-op runs of the whole daemon in a process of its own.
+
+    The first of each; then again and again; then while another session keeps an old snapshot.
+    """
     plugins = write_no_op_plugins(database.folder / "noop plugins")
     return in_child(_runs_in_child, database, plugins, tenants, seconds)
 
 
 def _runs_in_child(
     database: Server, plugins: Path, tenants: int, seconds: float
-) -> tuple[Rate, Rate]:
+) -> tuple[Rate, Rate, Rate]:
     migrate(database)
     postmaster = postmaster_of(database.url)
 
-    async def first_and_steady(app: App) -> tuple[Rate, Rate]:
+    async def all_three(app: App) -> tuple[Rate, Rate, Rate]:
         await to_thread(seed, database, tenants)
         await to_thread(seed_runs, database, never_ran=True)
-        first = await _forced_cycles(app, postmaster, 0.0)
+        first = await forced_cycles(app, postmaster, 0.0)
         await to_thread(settle, database)
-        return first, await _forced_cycles(app, postmaster, seconds)
+        steady = await forced_cycles(app, postmaster, seconds)
+        await to_thread(settle, database)
+        async with old_snapshot(database):
+            return first, steady, await forced_cycles(app, postmaster, seconds)
 
-    first, steady = with_app(database, plugins, first_and_steady)
-    check_runs(database, first.done + steady.done)
-    return first, steady
+    rates = with_app(database, plugins, all_three)
+    check_runs(database, sum(rate.done for rate in rates))
+    return rates
 
 
-async def _forced_cycles(app: App, postmaster: int, seconds: float) -> Rate:
-    """Whole forced cycles, each until its last run is recorded, at least one."""
-    before = calls.total
-    meter = Meter(postmaster)
-    while True:
-        await forced_cycle(app)
-        if meter.seconds >= seconds:
-            return meter.rate(calls.total - before)
+@asynccontextmanager
+async def old_snapshot(database: Server) -> AsyncIterator[None]:
+    """Another session that reads the database as it is now until the block ends, as pg_dump does.
+
+    Meanwhile nothing that is changed can be cleaned up, neither by vacuum nor within a page.
+    """
+    connection = await asyncpg.connect(database.admin_url)
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.fetchval("SELECT count(*) FROM pg_catalog.pg_class")
+            yield
+    finally:
+        await connection.close()
 
 
 def check_runs(database: Server, expected: int) -> None:
@@ -199,55 +252,6 @@ def check_runs(database: Server, expected: int) -> None:
     if row["claims"] != expected or row["others"]:
         what = f"{expected} calls, {row['claims']} claims, {row['others']} not ended"
         raise void(database, what)
-
-
-def written(report: Report, options: Options) -> str:
-    """The figures as tables."""
-    rates = rates_table(
-        "runs",
-        [
-            ("pgbench -N c20 (transactions)", report.pgbench),
-            ("bare SQL, claim + record", report.bare),
-            ("the specification's literal way", report.literal),
-            ("daemon, first run of each", report.first),
-            ("daemon, again", report.steady),
-        ],
-    )
-    steady, ticks, idle = report.steady, report.ticks, report.idle
-    assert idle is not None
-    tenants = f"{TICK_TENANTS * options.tenants:,} x 5"
-    budgets = [
-        Budget("1", "daemon / pgbench -N c20", ratios(steady, report.pgbench), "2", "5"),
-        Budget("", "  with a history row each", ratios(report.first, report.pgbench)),
-        Budget("2", "daemon / the literal way", ratios(steady, report.literal), "4", "12"),
-        Budget("", "daemon / bare SQL", ratios(steady, report.bare)),
-        Budget(
-            "6",
-            f"tick to first claim, {tenants}",
-            [tick.first_claim_ms for tick in ticks],
-            "500",
-            "150",
-            "ms",
-        ),
-        Budget("", "  added memory", [ticks[0].added_mb], "20", "5", "MB"),
-        Budget("", "  peak memory of the process", [ticks[0].peak_mb], unit="MB"),
-        Budget(
-            "",
-            "  longest stall of the loop until then",
-            [tick.stall_ms for tick in ticks],
-            "",
-            "20",
-            "ms",
-        ),
-        Budget(
-            "", "  and until the last run ended", [tick.stall_after_ms for tick in ticks], unit="ms"
-        ),
-        Budget("", "  of it computing, at most", [tick.busy_ms for tick in ticks], unit="ms"),
-        Budget("13", "idle: resident memory", [idle.rss_mb], "100", "70", "MB"),
-        Budget("", "  share of a core", [idle.share_percent], "1", "0.3", "%"),
-        Budget("14", "SIGHUP to the first script", idle.reaction_ms, "250", "30", "ms"),
-    ]
-    return f"{rates}\n{budgets_table(budgets)}"
 
 
 if __name__ == "__main__":

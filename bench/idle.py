@@ -85,17 +85,21 @@ def measure_idle(database: Server, *, tenants: int, signals: int, seconds: float
 
 @contextmanager
 def running_daemon(
-    database: Server, plugins: Path, more: Mapping[str, str] = MappingProxyType({})
+    database: Server,
+    plugins: Path,
+    more: Mapping[str, str] = MappingProxyType({}),
+    *,
+    name: str = "daemon",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`harvestd run` as its users start it, with ``more`` settings."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("HARVESTD_")}
     settings = {
         "HARVESTD_DATABASE_URL": database.url,
-        "HARVESTD_DATA_DIR": str(database.folder / "daemon"),
+        "HARVESTD_DATA_DIR": str(database.folder / name),
         "HARVESTD_PLUGIN_DIRS": str(plugins),
         "HARVESTD_HTTP_ADDRESS": "127.0.0.1:0",
     }
-    with (database.folder / "daemon.log").open("wb") as log:
+    with (database.folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "harvestd", "run"],
             env={**inherited, **settings, **more},

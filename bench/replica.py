@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from bench.scratch import Server, execute
+from bench.scratch import Meter, Rate, Server, execute
 from harvestd.cli.looping import run_beside_scripts
-from harvestd.cli.serving import beside_app
+from harvestd.cli.serving import beside_app, forced_cycle
 from harvestd.database.pool import Database
 from harvestd.observing import logs
 from harvestd.service.app import App, prepare_database
@@ -153,6 +153,16 @@ async def _beside(settings: Settings, url: str, work: Callable[[App], Awaitable[
         return await work(app)
 
     return await beside_app(app, after_first_cycle)
+
+
+async def forced_cycles(app: App, postmaster: int, seconds: float) -> Rate:
+    """Whole forced cycles, each until its last run is recorded, at least one."""
+    before = calls.total
+    meter = Meter(postmaster)
+    while True:
+        await forced_cycle(app)
+        if meter.seconds >= seconds:
+            return meter.rate(calls.total - before)
 
 
 def void(server: Server, what: str) -> RuntimeError:

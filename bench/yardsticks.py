@@ -88,9 +88,9 @@ def prepare_pgbench(program: Path, server: Server, *, scale: int = SCALE) -> Non
     _pgbench(program, server.url, "--initialize", f"--scale={scale}", "--quiet")
 
 
-def run_pgbench(program: Path, server: Server, *, seconds: float) -> Rate:
-    """``pgbench -N``, 20 clients: one small durable transaction each, prepared statements."""
-    options = ("--skip-some-updates", f"--client={CLIENTS}", "--no-vacuum")
+def run_pgbench(program: Path, server: Server, *, seconds: float, clients: int = CLIENTS) -> Rate:
+    """``pgbench -N``: each client one small durable transaction at a time, prepared statements."""
+    options = ("--skip-some-updates", f"--client={clients}", "--no-vacuum")
     return _timed(program, server, *options, seconds=seconds)
 
 

@@ -9,14 +9,21 @@ import pytest
 
 from bench import engine, yardsticks
 from bench.figures import Budget, budgets_table, ratios
+from bench.goals import Report, written
 from bench.idle import Idle, measure_idle
 from bench.replica import GRAPH
 from bench.scratch import Rate, Server
+from bench.takeover import Takeover
 from bench.tick import Tick, measure_ticks
 from tests.builders import query
 
 TENANTS = 3
 RUNS = TENANTS * len(GRAPH)
+SNAPSHOTS = """
+SELECT count(*) AS held FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle in transaction' AND backend_xmin IS NOT NULL
+"""
+"""What vacuum has to leave alone for the sake of: snapshots of sessions that do nothing."""
 
 
 @pytest.fixture
@@ -69,23 +76,31 @@ async def test_the_literal_way_ends_every_run_it_counts(bench_server: Server) ->
 async def test_the_daemon_runs_every_script_of_every_tenant_and_keeps_the_first_in_the_history(
     bench_server: Server,
 ) -> None:
-    first, steady = await asyncio.to_thread(engine.measure_runs, bench_server, TENANTS, 0.0)
+    rates = await asyncio.to_thread(engine.measure_runs, bench_server, TENANTS, 0.0)
 
     [row] = await query(
         bench_server.url,
         "SELECT sum(fence) AS claims, (SELECT count(*) FROM harvestd.run_history) AS kept"
         " FROM public.data_source_run",
     )
-    assert (first.done, steady.done) == (RUNS, RUNS)
-    assert (row["claims"], row["kept"]) == (2 * RUNS, RUNS)
-    assert first.client_seconds > 0
+    assert [rate.done for rate in rates] == [RUNS, RUNS, RUNS]
+    assert (row["claims"], row["kept"]) == (3 * RUNS, RUNS)
+    assert rates[0].client_seconds > 0
+
+
+async def test_the_old_snapshot_is_held_until_its_block_ends(bench_server: Server) -> None:
+    async with engine.old_snapshot(bench_server):
+        during = await query(bench_server.admin_url, SNAPSHOTS)
+
+    assert during == [{"held": 1}]
+    assert await query(bench_server.admin_url, SNAPSHOTS) == [{"held": 0}]
 
 
 async def test_a_figure_is_void_when_a_call_was_not_recorded(bench_server: Server) -> None:
     await asyncio.to_thread(engine.measure_runs, bench_server, TENANTS, 0.0)
 
-    with pytest.raises(RuntimeError, match="31 calls, 30 claims"):
-        await asyncio.to_thread(engine.check_runs, bench_server, 2 * RUNS + 1)
+    with pytest.raises(RuntimeError, match="46 calls, 45 claims"):
+        await asyncio.to_thread(engine.check_runs, bench_server, 3 * RUNS + 1)
 
 
 async def test_a_tick_runs_what_is_due_and_no_more(bench_server: Server) -> None:
@@ -126,18 +141,22 @@ def test_ratios_are_taken_inside_a_round() -> None:
 
 def test_a_yardstick_that_is_missing_is_said_to_be_missing() -> None:
     rate = Rate(10, 1.0, 0.1, 0.1)
-    report = engine.Report(
+    report = Report(
         literal=[rate],
         first=[rate],
         steady=[rate],
+        held=[rate],
         ticks=[Tick(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 5)],
+        takeovers=[Takeover(1.0, 1.0, 1)],
         idle=Idle(1.0, 1.0, 1.0, [1.0]),
     )
 
-    text = engine.written(report, engine.Options())
+    text = written(report, 100)
 
-    missing = [line.split()[1:4] for line in text.splitlines() if "missing" in line]
-    assert missing == [["daemon", "/", "pgbench"], ["a", "history", "row"], ["/", "bare", "SQL"]]
+    missing = [line.split()[:2] for line in text.splitlines() if "missing" in line]
+    pgbench = [["1", "daemon"], ["with", "a"], ["daemon", "/"]]
+    peers = [["3", "daemon"], ["without", "its"], ["4", "daemon"], ["without", "its"]]
+    assert missing == [*pgbench, *peers, ["7", "20"], ["rows,", "then"]]
 
 
 def test_a_figure_is_its_median_and_what_it_lay_between() -> None:
