@@ -6,6 +6,8 @@ BENCH_VENV := .venv-bench
 # Always through the interpreter: scripts in .venv/bin break when a checkout is moved.
 PY     := "$(VENV)/bin/python"
 REPO   ?=
+MINUTES ?= 10
+SEED    ?= 1
 # As it was typed, for the shell: neither make nor the shell looks for a $ or a quote in it.
 ASKED  = $(if $(value REPO),--repo='$(subst ','\'',$(value REPO))')
 
@@ -66,6 +68,10 @@ soak: setup ## an hour at full load: memory, descriptors and speed stay as they 
 
 chaos: setup ## 2, 3 and 5 replicas, disturbed at random (SECONDS_EACH=60 SEED=11)
 	@HARVEST_TEST_CHAOS_SECONDS="$(or $(SECONDS_EACH),60)" HARVEST_TEST_SEED="$(or $(SEED),11)" $(PY) -m pytest -n 0 -s tests/replicas/test_fleet.py
+
+torture: setup ## crashes, pauses and outages, and an oracle that must find nothing (MINUTES=10 SEED=1)
+	@! $(PY) -m harvestd torture --help >/dev/null 2>&1 || $(PY) -m harvestd torture --minutes $(MINUTES) --seed $(SEED)
+	@$(PY) -m tests.crash.torture --minutes $(MINUTES) --seed $(SEED)
 
 lock: ## refresh both lock files from pyproject.toml (maintainers; needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev -o requirements.lock pyproject.toml

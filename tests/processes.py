@@ -92,12 +92,16 @@ async def harvestd_run(*, root: object = ROOT, **settings: object) -> AsyncItera
 
 
 async def wait_until(
-    condition: Callable[[], Awaitable[bool]], what: str, *, within: float = WITHIN
+    condition: Callable[[], Awaitable[bool]],
+    what: str,
+    *,
+    within: float = WITHIN,
+    every: float = LOOK_SECONDS,
 ) -> None:
     """Look at real state until ``condition`` holds, or fail with ``what``."""
     try:
         async with asyncio.timeout(within):
             while not await condition():
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(every)
     except TimeoutError:
         raise AssertionError(f"not within {within} s: {what}") from None

@@ -1,0 +1,216 @@
+"""What is done to the database server, the network, the disk and the clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Any, Literal
+
+import asyncpg
+
+from harvestd.database.pool import LOST, closing
+from tests.builders import query
+from tests.crash.on_processes import buried, said, someone
+from tests.crash.proxy import Proxy
+from tests.crash.world import LEASE_SECONDS, LOOK_SECONDS, TICK_SECONDS, Replica, World
+from tests.processes import wait_until
+
+CONNECTIONS_AT_ONCE = 20
+
+
+async def restart_server(number: int, world: World, chance: random.Random) -> None:
+    """PostgreSQL ends, fast or at once, stays away for a moment, and starts again."""
+    await asyncio.sleep(chance.uniform(0, TICK_SECONDS))
+    await world.stop_server(number)
+    await asyncio.sleep(chance.choice([0.0, 0.5, LEASE_SECONDS * 1.2]))
+    world.start_server()
+
+
+async def cut(how: Literal["end", "reset"], world: World, chance: random.Random) -> None:
+    """Every connection of one replica ends."""
+    await asyncio.sleep(chance.uniform(0, TICK_SECONDS))
+    someone(world, chance).proxy.cut(reset=how == "reset")
+
+
+async def stall(world: World, chance: random.Random) -> None:
+    """One replica's connections swallow what is sent, past its lease; then all of it arrives."""
+    victim = someone(world, chance)
+    victim.proxy.flowing.clear()
+    await _past_the_lease(world, victim)
+
+
+async def refuse(world: World, chance: random.Random) -> None:
+    """One replica cannot connect any more, until others took its runs."""
+    victim = someone(world, chance)
+    victim.proxy.refuses = True
+    victim.proxy.cut()
+    await _past_the_lease(world, victim)
+
+
+async def _past_the_lease(world: World, victim: Replica) -> None:
+    dead = said(victim, "replica_dead")
+    await buried(world, victim)
+    victim.proxy.heal()
+    await victim.daemon.logged('"replica_dead"', times=dead + 1)
+
+
+async def slow(world: World, chance: random.Random) -> None:
+    """50 to 150 ms each way for all, for a few seconds."""
+    delay = chance.uniform(0.05, 0.15)
+    for replica in world.replicas:
+        replica.proxy.delay_seconds = delay
+    await asyncio.sleep(LEASE_SECONDS)
+
+
+async def spend_budget(world: World, chance: random.Random) -> None:
+    """A connection is reset in the middle of a message, after any number of bytes."""
+    proxy = await _busy_proxy(world, chance)
+    proxy.budget_bytes = int(10 ** chance.uniform(1, 5))
+    await asyncio.wait_for(proxy.struck.wait(), 60)
+
+
+async def cut_commit(how: Literal["before", "after"], world: World, chance: random.Random) -> None:
+    """COMMIT is lost, or it arrives and its answer is lost, a few times."""
+    for _ in range(chance.randint(1, 4)):
+        proxy = await _busy_proxy(world, chance)
+        proxy.struck.clear()
+        proxy.cuts_commit = how
+        await asyncio.wait_for(proxy.struck.wait(), 60)
+
+
+async def _busy_proxy(world: World, chance: random.Random) -> Proxy:
+    """The proxy of a replica that has runs under way: not each one is home to a tenant."""
+    busy: list[Replica] = []
+
+    async def found() -> bool:
+        rows = await query(
+            world.url,
+            "SELECT DISTINCT replica.pid FROM harvestd.replica AS replica"
+            " JOIN data_source_run AS run USING (replica_id)",
+        )
+        pids = {row["pid"] for row in rows}
+        busy[:] = [one for one in world.replicas if one.lives and one.pid in pids]
+        return bool(busy)
+
+    await wait_until(found, "a replica with runs under way", every=LOOK_SECONDS)
+    return chance.choice(busy).proxy
+
+
+async def fill_disk(world: World, chance: random.Random) -> None:
+    """The disk of the table without a key is full until an attempt failed for it."""
+    assert world.tmpfs is not None
+    (moved,) = await query(
+        world.admin_url,
+        "SELECT count(*) AS n FROM pg_tables WHERE tablename = 'event' AND tablespace = 'small'",
+    )
+    if not moved["n"]:
+        space = str(world.tmpfs).replace("'", "''")
+        await query(world.admin_url, f"CREATE TABLESPACE small LOCATION '{space}'")
+        await query(world.admin_url, "ALTER TABLE chaos.event SET TABLESPACE small")
+    filler = world.tmpfs.parent / "filler"
+    since = await world.now()
+
+    async def failed() -> bool:
+        return bool(
+            await query(
+                world.url,
+                "SELECT FROM harvestd.run_history WHERE ended_at > $1 AND outcome = 'failed'"
+                " AND error LIKE '%53100%'",
+                since,
+            )
+        )
+
+    try:
+        with filler.open("wb") as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+                file.flush()
+        await wait_until(
+            failed, "an attempt fails because the disk is full", within=60, every=LOOK_SECONDS
+        )
+    finally:
+        filler.unlink()
+
+
+async def take_connections(world: World, chance: random.Random) -> None:
+    """Another client takes every connection there is, those of the daemons too."""
+    missed = {one: said(one, "heartbeat_missed") for one in world.replicas}
+    held: list[asyncpg.Connection[Any]] = []
+
+    async def take() -> None:
+        with suppress(asyncpg.PostgresError, *LOST):
+            held.append(await asyncpg.connect(world.url))
+
+    async def noticed() -> bool:
+        await asyncio.gather(*(take() for _ in range(CONNECTIONS_AT_ONCE)))
+        return any(said(one, "heartbeat_missed") > missed[one] for one in world.replicas)
+
+    try:
+        before = -1
+        while len(held) > before:
+            before = len(held)
+            await asyncio.gather(*(take() for _ in range(CONNECTIONS_AT_ONCE)))
+        async with closing(await asyncpg.connect(world.admin_url)) as admin:
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'harvestd: %'"
+            )
+        await wait_until(noticed, "a daemon that finds no free connection")
+        await asyncio.sleep(chance.uniform(0, LEASE_SECONDS))
+    finally:
+        for connection in held:
+            connection.terminate()
+
+
+async def jump_clock(world: World, chance: random.Random) -> None:
+    """One replica's clocks jump by hours or a day, as its machine slept or was set."""
+    victim = someone(world, chance)
+    offset = chance.choice([-86400, -3600, 3600, 86400])
+    (world.orders / f"clock-{victim.pid}").write_text(str(offset), encoding="ascii")
+    await asyncio.sleep(2 * TICK_SECONDS)
+
+
+async def fake_clock(world: World, chance: random.Random) -> None:
+    """A replica under libfaketime: a day ahead, then a day behind."""
+    fake = world.folder / "faketime"
+    fake.write_text("+0", encoding="ascii")
+    await world.retire(someone(world, chance), kill=True)
+    victim = await world.start(faked=True)
+    await victim.daemon.logged("daemon_ready")
+    for offset in ("+1d", "-1d"):
+        fake.write_text(offset, encoding="ascii")
+        await asyncio.sleep(2 * TICK_SECONDS)
+    await world.retire(victim, kill=True)
+
+
+async def set_server_clock(direction: int, world: World, chance: random.Random) -> None:
+    """The database's clock is set ahead or back by a day, and a replica dies at that moment.
+
+    Simulated: what it noted of replicas is moved the other way; and of the runs that nobody
+    holds, where it is set back, by a second (by more they would rightly wait so long).
+    """
+    days = -direction
+    await query(
+        world.url,
+        "UPDATE harvestd.replica SET heartbeat_at = heartbeat_at + $1 * interval '1 day'"
+        " WHERE dead_at IS NULL",
+        days,
+    )
+    if direction < 0:
+        await query(
+            world.url,
+            "UPDATE data_source_run SET started_at = started_at + interval '1 second',"
+            " due_at = due_at + interval '1 second' WHERE replica_id IS NULL",
+        )
+    victim = someone(world, chance)
+    await world.retire(victim, kill=True)
+    await query(
+        world.url,
+        "UPDATE harvestd.replica SET heartbeat_at = heartbeat_at + $1 * interval '1 day'"
+        " WHERE pid = $2 AND dead_at IS NULL AND abs(extract(epoch FROM clock_timestamp()"
+        " - heartbeat_at)) < 3600",
+        days,
+        victim.pid,
+    )
+    await buried(world, victim)
