@@ -204,6 +204,22 @@ async def test_a_reaper_ends_the_backends_of_the_dead_and_of_nobody_else(
     await dead_seats.close()
 
 
+async def test_a_replica_that_died_before_the_database_s_clock_was_set_back_is_reaped(
+    database: Database, database_url: str
+) -> None:
+    dead, living = await a_replica(database), await a_replica(database)
+    claimed = await Claims(database, dead.replica_id).claim(await a_run(database_url))
+    assert isinstance(claimed, Claim)
+    await query(
+        database_url,
+        "UPDATE harvestd.replica SET heartbeat_at = heartbeat_at + interval '1 day'"
+        " WHERE replica_id = $1",
+        dead.replica_id,
+    )
+
+    assert (await living.reap()).freed == (claimed.key,)
+
+
 async def test_a_living_replica_is_never_reaped_and_a_second_reap_does_nothing(
     database: Database, database_url: str
 ) -> None:
