@@ -13,6 +13,8 @@ from tests.crash.oracle import Oracle
 from tests.crash.world import World, a_world
 
 SEED = 1
+TRIES = 3
+"""The fourth barrier is luck: a seat that another run took meanwhile is bound anew, and is not."""
 
 
 async def remove_guard(world: World) -> None:
@@ -55,5 +57,9 @@ async def world_without_burials(folder: Path) -> AsyncIterator[World]:
 async def duplicates_without_a_guard(world: World) -> int:
     """Take the guard out of the world: how many rows the harness then finds twice."""
     await remove_guard(world)
-    # With its rows sent: where no row is locked either, that keeps nobody from going on.
-    return (await revive(world, "checkpoint")).counts.duplicates
+    twice = 0
+    for _ in range(TRIES):
+        # With its rows sent: where no row is locked either, that keeps nobody from going on.
+        if twice := (await revive(world, "checkpoint")).counts.duplicates:
+            break
+    return twice

@@ -12,40 +12,16 @@ from tests.crash.world import FAKETIME, World
 
 Fault = Callable[[World, random.Random], Coroutine[None, None, None]]
 
-STEPS = (
-    "heartbeat",
-    "claim",
-    "bind",
-    "write",
-    "checkpoint",
-    "bookmark",
-    "sweep",
-    "cover",
-    "record",
-    "give_back",
-    "leave",
-    "schema_finished",
-    "reap_mark",
-    "reap_end",
-    "reap_wait",
-    "reap_free",
-    "reap_bury",
-)
-SLEEPING_STEPS = (
-    "heartbeat",
-    "claim",
-    "bind",
-    "write",
-    "checkpoint",
-    "bookmark",
-    "sweep",
-    "cover",
-    "record",
+SLEEPING_STEPS = ("heartbeat", "claim", *on_processes.HOLDING_STEPS)
+DYING_STEPS = (
+    *SLEEPING_STEPS,
+    *("give_back", "leave", "schema_finished"),
+    *("reap_mark", "reap_end", "reap_wait", "reap_free", "reap_bury"),
 )
 
 FAULTS: dict[str, Fault] = {
     "kill at random": on_processes.kill_at_random,
-    **{f"kill at {step}": partial(on_processes.kill_at, step) for step in STEPS},
+    **{f"kill at {step}": partial(on_processes.kill_at, step) for step in DYING_STEPS},
     "pause at random": on_processes.pause,
     **{f"pause at {step}": partial(on_processes.stop_at, step) for step in SLEEPING_STEPS},
     "server restarts fast": partial(on_surroundings.restart_server, signal.SIGINT),

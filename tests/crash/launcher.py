@@ -4,7 +4,8 @@
 
 The hook that production leaves empty is set here, in a process of its own.  CHAOS_FOLDER holds
 the orders: an empty file ``kill-at-STEP`` or ``stop-at-STEP`` is for the first process that comes
-to that step and takes it; ``clock-PID`` holds the seconds by which that process's clocks jumped.
+to that step, which renames it to ``kill-of-PID``; ``clock-PID`` holds the seconds by which the
+clocks of that process jumped.
 CHAOS_LET_LIVE=1 plants a mistake: whoever buries a replica does not end its backends, and
 whoever wakes from an ordered sleep works on for a while before it learns that it is dead.
 """
@@ -35,7 +36,7 @@ async def obey(name: str) -> None:
     global beats_from  # noqa: PLW0603 - the hook is a plain function, and this its one memory
     for order, number in ORDERS.items():
         try:
-            (FOLDER / f"{order}-at-{name}").unlink()
+            (FOLDER / f"{order}-at-{name}").rename(FOLDER / f"{order}-of-{os.getpid()}")
         except FileNotFoundError:
             continue
         os.kill(os.getpid(), number)

@@ -156,7 +156,7 @@ class Oracle:
     def _processes(self) -> Iterator[str]:
         for replica in self.world.gone:
             code = replica.daemon.process.returncode
-            if code not in ({0, -9} if replica.stopped_by_us else {-9}):
+            if code not in ({0, -9, -15} if replica.stopped_by_us else {-9}):
                 tail = "\n".join(replica.daemon.lines[-20:])
                 yield f"a daemon ended by itself with {code}:\n{tail}"
         for replica in self.world.replicas:

@@ -164,7 +164,7 @@ class World:
 
     async def heal(self) -> None:
         """Every fault off, every paused process awake, and as many replicas as there were."""
-        for order in self.standing_orders():
+        for order in self.orders.iterdir():
             order.unlink(missing_ok=True)
         for replica in self.replicas:
             replica.proxy.heal()
@@ -180,9 +180,13 @@ class World:
         path.touch()
         return path
 
-    def standing_orders(self) -> list[Path]:
-        """What nobody has taken yet."""
-        return list(self.orders.iterdir())
+    def stands(self, order: Path) -> bool:
+        """Whether nobody has taken it yet."""
+        return order.exists()
+
+    def takers(self, order: str) -> list[Replica]:
+        """Who took an order to ``kill`` or ``stop`` itself."""
+        return [one for one in self.replicas if (self.orders / f"{order}-of-{one.pid}").exists()]
 
     async def stop_server(self, number: int) -> None:
         """SIGINT: fast; SIGQUIT: immediate, as a crash."""
