@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
 
 from harvestd.database.pool import Database
-from harvestd.errors import Unreachable
+from harvestd.errors import LeaseLost, Unreachable
 from harvestd.loading.seats import Binding, Seat, Seats
 from harvestd.runs.claims import Claim, Claims
 from tests.builders import a_replica, a_run, a_transaction, made_roles, query
 from tests.processes import wait_until
 from tests.runs.test_claims import until_somebody_waits_for_a_lock
 
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 TENANT = "SELECT harvestd_api.tenant()"
 
 
@@ -88,6 +90,21 @@ async def test_a_seat_whose_binding_is_uncertain_is_never_used_again(database_ur
         assert (await holder.used(globex)).pid != uncertain.pid
     await holder.seats.close()
     await database.close()
+
+
+async def test_of_runs_that_are_bound_together_each_has_its_own_and_the_lost_one_none(
+    database: Database, database_url: str
+) -> None:
+    holder = await a_holder(database, database_url)
+    acme, globex = [await holder.claims_run_of(tenant_id) for tenant_id in ("acme", "globex")]
+    await asyncio.gather(holder.used(acme), holder.used(globex))  # two seats are open now
+
+    lost = holder.used(globex._replace(fence=globex.fence - 1))
+    again = holder.used(acme._replace(handed_from=MONDAY))
+    answers = await asyncio.gather(again, lost, return_exceptions=True)
+
+    assert isinstance(answers[0], Seat) and isinstance(answers[1], LeaseLost)
+    await holder.seats.close()
 
 
 async def test_a_seat_whose_opening_was_interrupted_is_opened_again_and_not_one_more(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -21,9 +21,10 @@ import asyncpg
 from harvestd.database.pool import LOST, Database, Line
 from harvestd.database.roles import Roles, ensure_seat, scram_verifier
 from harvestd.database.step import step
-from harvestd.errors import DatabaseError, LeaseLost
+from harvestd.errors import DatabaseError, LeaseLost, Unreachable
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
+from harvestd.runs.coalescing import Coalescer
 from harvestd.terms import RunKey, Window
 
 log = get_logger()
@@ -113,6 +114,7 @@ class Seats:
         self._roles = roles
         self.replica_id = replica_id
         self._line: Line = database.line("bindings")
+        self._binding = Coalescer(self._bind_batch, seats_max)
         self._places = asyncio.Semaphore(seats_max)
         self._free: list[Seat] = []
         self._in_use: set[int] = set()
@@ -257,23 +259,33 @@ class Seats:
             return
         seat.bound = None
         await step("bind")
-        covers = binding.covers
-        pid = await self._line.fetchval(
-            "bind_seat",
-            self.replica_id,
-            seat.pid,
-            seat.name,
-            binding.run_no,
-            binding.fence,
-            binding.handed_from,
-            covers.start if covers else None,
-            covers.end if covers else None,
-        )
-        if pid is None:
+        asked = (seat, binding)
+        try:
+            bound = await self._binding.ask(asked)
+        except Unreachable:
+            raise
+        except DatabaseError:
+            [bound] = await self._bind_batch([asked])  # perhaps for another's in the same batch
+        if not bound:
             if await seat.connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != seat.pid:
                 raise DatabaseError("a seat's backend is not the one that was connected")
             raise LeaseLost(str(binding.key))
         seat.bound = binding
+
+    async def _bind_batch(self, batch: Sequence[tuple[Seat, Binding]]) -> list[bool]:
+        rows = await self._line.fetch(
+            "bind_seats",
+            self.replica_id,
+            [seat.pid for seat, _ in batch],
+            [seat.name for seat, _ in batch],
+            [binding.run_no for _, binding in batch],
+            [binding.fence for _, binding in batch],
+            [binding.handed_from for _, binding in batch],
+            [binding.covers and binding.covers.start for _, binding in batch],
+            [binding.covers and binding.covers.end for _, binding in batch],
+        )
+        bound = {row["pid"] for row in rows}
+        return [seat.pid in bound for seat, _ in batch]
 
     async def _give_back(self, seat: Seat) -> None:
         if seat.ended:

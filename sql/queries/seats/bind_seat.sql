@@ -1,19 +1,24 @@
--- bind_seat: from now on this backend reads and writes for this run, while its fence holds.
+-- bind_seats: from now on these backends read and write for these runs, while their fences hold.
 --
--- $1 replica_id   uuid
--- $2 pid          integer       of the seat's backend
--- $3 seat         text          its login
--- $4 run_no       bigint
--- $5 fence        bigint
--- $6 handed_from  timestamptz   where the window handed out begins; null for snapshot scripts
--- $7 covers_from  timestamptz   what the window covers; null for snapshot scripts
--- $8 covers_to    timestamptz
--- -> pid, or no row when the run is no longer ours
+-- $1 replica_id    uuid
+-- $2 pids          integer[]      of the seats' backends, each once
+-- $3 seats         text[]         their logins
+-- $4 run_nos       bigint[]
+-- $5 fences        bigint[]
+-- $6 handed_froms  timestamptz[]  where the window handed out begins; null for snapshot scripts
+-- $7 covers_froms  timestamptz[]  what the window covers; null for snapshot scripts
+-- $8 covers_tos    timestamptz[]
+-- -> pid of each that is bound; one is missing when its run is no longer ours
+--
+-- Not waited for on disk: a binding is of a backend, and none outlives a crash of the server.
+WITH relaxed AS MATERIALIZED (
+    SELECT pg_catalog.set_config('synchronous_commit', 'off', true)
+)
 INSERT INTO harvestd.binding AS binding (
     pid, seat, backend_start, run_no, fence, replica_id, tenant_id, data_source, script,
     handed_from, covers)
 SELECT activity.pid,
-       $3::text::name,
+       asked.seat::name,
        activity.backend_start,
        run.run_no,
        run.fence,
@@ -21,15 +26,17 @@ SELECT activity.pid,
        run.tenant_id,
        run.data_source,
        run.script,
-       $6::timestamptz,
-       CASE WHEN $7::timestamptz IS NULL THEN NULL
-            ELSE tstzrange($7::timestamptz, $8::timestamptz) END
-FROM public.data_source_run AS run
-CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity($2::integer) AS activity
-WHERE run.run_no = $4::bigint
-  AND run.fence = $5::bigint
-  AND run.replica_id = $1::uuid
-  AND pg_catalog.pg_get_userbyid(activity.usesysid) = $3::text::name
+       asked.handed_from,
+       CASE WHEN asked.covers_from IS NULL THEN NULL
+            ELSE tstzrange(asked.covers_from, asked.covers_to) END
+FROM relaxed
+CROSS JOIN unnest($2::integer[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[],
+                  $7::timestamptz[], $8::timestamptz[])
+    AS asked (pid, seat, run_no, fence, handed_from, covers_from, covers_to)
+JOIN public.data_source_run AS run ON run.run_no = asked.run_no AND run.fence = asked.fence
+CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(asked.pid) AS activity
+WHERE run.replica_id = $1::uuid
+  AND pg_catalog.pg_get_userbyid(activity.usesysid) = asked.seat::name
 ON CONFLICT (pid) DO UPDATE
 SET seat = excluded.seat,
     backend_start = excluded.backend_start,
