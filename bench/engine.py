@@ -85,9 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tenants", type=int, default=usual.tenants, help="with 5 scripts each")
     options = Options(**vars(parser.parse_args(arguments)))
     with scratch_server() as server:
-        said = machine(server)
+        before = machine(server)
         report = measure(server, options)
-        print(f"\n{said}\n\n{written(report, TICK_TENANTS * options.tenants)}")
+        print(f"\n{before}\n\n{written(report, TICK_TENANTS * options.tenants)}")
     return 0
 
 

@@ -91,5 +91,5 @@ def machine(server: Server) -> str:
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, PostgreSQL {server.version}, "
-        f"load average now {load}"
+        f"load average before {load}"
     )

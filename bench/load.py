@@ -103,8 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="row by row")
     options = Options(**vars(parser.parse_args(arguments)))
     with scratch_server() as server:
+        before = machine(server)
         report = measure(server, options)
-        print(f"\n{machine(server)}, {options.rows:,} rows\n\n{written(report)}")
+        print(f"\n{before}, {options.rows:,} rows\n\n{written(report)}")
     return 0
 
 

@@ -48,8 +48,8 @@ class Measured:
 
 
 def find_python() -> Path | None:
-    """The interpreter that has the peers, or None."""
-    return PYTHON if os.access(PYTHON, os.X_OK) else None
+    """The interpreter that has the peers, once all of them are installed."""
+    return PYTHON if (PYTHON.parents[1] / ".ready").exists() else None
 
 
 def measure_best(python: Path, server: Server, peer: Peer, *, seconds: float) -> Measured:
