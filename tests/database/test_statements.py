@@ -79,7 +79,7 @@ def test_a_statement_is_used_in_exactly_one_place(name: str, text: str) -> None:
         str(path.relative_to(DAEMON))
         for path, strings in LITERALS.items()
         for string in strings
-        if string == name
+        if string == name and path.parent.name != "torture"  # which plants faults in them
     ]
     assert text and len(places) == 1, places
 

@@ -33,8 +33,8 @@ RECORD_WITHOUT_FENCE = (
 )
 REAP_BEFORE_THE_BACKEND_IS_GONE = (
     "free_runs_of_the_dead",
-    "AND run.run_no <> ALL ($1::bigint[])",
-    "AND $1::bigint[] IS NOT NULL",
+    "AND activity.backend_start = binding.backend_start",
+    "AND false",
 )
 
 
@@ -120,7 +120,7 @@ async def a_replica_that_pauses_while_its_backend_writes(database: Database, url
     assert isinstance(claim, Claim)
     seats = Seats(database, roles, paused.replica_id, seats_max=1)
     binding = Binding(claim.key, claim.run_no, claim.fence, None, None)
-    async with paused_at("reap_wait") as (reached, go_on), seats.bound(binding) as seat:
+    async with paused_at("reap_free") as (reached, go_on), seats.bound(binding) as seat:
         await silence(url, paused.replica_id)
         reaping = asyncio.create_task(reaper.reap())
         await asyncio.wait_for(reached.wait(), 5)
@@ -218,6 +218,29 @@ async def test_a_replica_that_died_before_the_database_s_clock_was_set_back_is_r
     )
 
     assert (await living.reap()).freed == (claimed.key,)
+
+
+async def test_a_reaper_frees_nothing_of_one_that_another_reaper_declared_dead_meanwhile(
+    database: Database, database_url: str
+) -> None:
+    roles = await made_roles(database_url)
+    victim, reaper = await a_replica(database), await a_replica(database)
+    claim = await Claims(database, victim.replica_id).claim(await a_run(database_url))
+    assert isinstance(claim, Claim)
+    seats = Seats(database, roles, victim.replica_id, seats_max=1)
+    binding = Binding(claim.key, claim.run_no, claim.fence, None, None)
+    async with seats.bound(binding) as seat:
+        async with paused_at("reap_free") as (reached, go_on):
+            reaping = asyncio.create_task(reaper.reap())
+            await asyncio.wait_for(reached.wait(), 5)
+            # All that the other one has done so far.
+            await query(database_url, "UPDATE harvestd.replica SET dead_at = now()")
+            go_on.set()
+            freed_meanwhile = (await reaping).freed
+        assert await seat.connection.fetchval("SELECT 1") == 1
+    await seats.close()
+
+    assert freed_meanwhile == ()
 
 
 async def test_a_living_replica_is_never_reaped_and_a_second_reap_does_nothing(

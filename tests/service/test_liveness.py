@@ -139,9 +139,9 @@ async def test_a_run_that_somebody_took_from_us_is_given_up_at_the_next_heartbea
 async def test_no_heartbeat_waits_for_the_reaper(database_url: str, tmp_path: Path) -> None:
     async with (
         running_app(database_url, tmp_path, {}, **SHORT) as app,
-        held_at("reap_wait") as held,
+        held_at("reap_free") as held,
     ):
-        await held["reap_wait"].reached.wait()
+        await held["reap_free"].reached.wait()
         await answered(app)
         await answered(app)
 

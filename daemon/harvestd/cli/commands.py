@@ -15,6 +15,7 @@ from harvestd import __version__
 from harvestd.cli import commands_acting as acting
 from harvestd.cli import commands_configuring as configuring
 from harvestd.cli import commands_looking as looking
+from harvestd.cli import commands_proving as proving
 from harvestd.cli.options import Json
 
 
@@ -38,7 +39,7 @@ def make_app() -> App:
     commands: tuple[Callable[..., int], ...] = (
         *(run, demo, acting.migrate, looking.doctor),
         *(looking.status, looking.runs, looking.gaps, looking.verify, looking.plugins),
-        looking.sql,
+        *(looking.sql, proving.torture),
         *(acting.trigger, acting.reset, acting.backfill),
     )
     for command in commands:

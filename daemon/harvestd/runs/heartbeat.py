@@ -2,7 +2,7 @@
 
 Death is a one-way bit (``dead_at``).  Each step of a takeover is idempotent and
 on its own, so any replica may go on where another stopped: mark, end the
-backends, wait until they are gone, free the runs, bury.
+backends, free the runs whose backends are gone, bury.
 """
 
 from __future__ import annotations
@@ -155,15 +155,8 @@ class Heartbeat:
         self.living -= {row["replica_id"] for row in marked}
         await step("reap_end")
         ended = await self._reap_line.fetchval("end_dead_backends")
-        await step("reap_wait")
-        bound = await self._reap_line.fetch("list_dead_backends")
         await step("reap_free")
-        freed = await self._reap_line.fetch(
-            "free_runs_of_the_dead",
-            [row["run_no"] for row in bound],
-            self._tick,
-            HELD_AFTER_DEATHS,
-        )
+        freed = await self._reap_line.fetch("free_runs_of_the_dead", self._tick, HELD_AFTER_DEATHS)
         await step("reap_bury")
         await self._reap_line.fetch("bury_replicas")
         return Reaped(

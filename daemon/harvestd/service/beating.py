@@ -13,7 +13,7 @@ from harvestd.loading.seats import Seats
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
-from harvestd.runs.heartbeat import Heartbeat
+from harvestd.runs.heartbeat import Beat, Heartbeat
 from harvestd.service.http import Health
 from harvestd.service.ticker import Wanted
 from harvestd.terms import Outcome
@@ -40,10 +40,9 @@ class Beating:
         while True:
             self.health.alive_for(self.heartbeat.lease_seconds)  # /livez fails if this loop stands
             try:
-                in_hand, known = self.hands.fences(), self.heartbeat.living
-                beat = await self.heartbeat.beat(in_hand)
-                if not beat.alive:
-                    await self._rejoin()
+                known = self.heartbeat.living
+                beat = await self.beat()
+                if beat is None:
                     continue
             except DatabaseError as error:
                 reachable = False
@@ -57,12 +56,6 @@ class Beating:
                     self.wanted.ask("the database is back", forced=False)
                 self.health.clear("database")
                 metrics.DATABASE_UP.set(1)
-                # What was claimed anew since the beat was sent is ours.
-                now_in_hand = self.hands.fences()
-                self.hands.cancel(
-                    Outcome.LOST,
-                    [no for no in beat.stale if now_in_hand.get(no) == in_hand[no]],
-                )
                 newest = max(beat.forced_at, beat.woken_at)
                 if seen is not None and newest > seen:
                     self.wanted.ask("trigger", forced=False)
@@ -73,6 +66,24 @@ class Beating:
                 # Others may hold our runs by now; the fence would refuse us anyway.
                 self.hands.cancel(Outcome.LOST)
             await asyncio.sleep(pause if reachable else min(pause, 1.0))
+
+    async def beat(self) -> Beat | None:
+        """One heartbeat: attempts whose runs are lost are cancelled.
+
+        None, when this replica was declared dead: it goes on under a new id.
+        Raises: Unreachable, DatabaseError.
+        """
+        in_hand = self.hands.fences()
+        beat = await self.heartbeat.beat(in_hand)
+        if not beat.alive:
+            await self._rejoin()
+            return None
+        # What was claimed anew since the beat was sent is ours.
+        now_in_hand = self.hands.fences()
+        self.hands.cancel(
+            Outcome.LOST, [no for no in beat.stale if now_in_hand.get(no) == in_hand[no]]
+        )
+        return beat
 
     async def _rejoin(self) -> None:
         """Declared dead: give up everything at once and go on under a new id."""

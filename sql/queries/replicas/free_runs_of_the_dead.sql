@@ -1,10 +1,11 @@
 -- free_runs_of_the_dead: give back what dead replicas hold, once no backend writes for it.
 --
--- $1 still_bound  bigint[]   run_nos whose backend is not gone yet
--- $2 tick         interval   backoff counts in ticks
--- $3 error        text       what to say of one that is held after its third death
+-- $1 tick   interval   backoff counts in ticks
+-- $2 error  text       what to say of one that is held after its third death
 -- -> run_no, tenant_id, data_source, script
 --
+-- Whether a backend is left is looked at here, not before: another replica may have been declared
+-- dead meanwhile, by another reaper who has not come to its backends yet.
 -- fence + 1: the dead holder may wake up.  The first death costs nothing, from the second on
 -- the run backs off, so that a script which kills its process does not do so every tick; the
 -- third in a row holds it until somebody changes its configuration or its plugin, or triggers it.
@@ -15,7 +16,12 @@ WITH abandoned AS (
     FROM harvestd.replica AS replica
     JOIN public.data_source_run AS run ON run.replica_id = replica.replica_id
     WHERE replica.dead_at IS NOT NULL
-      AND run.run_no <> ALL ($1::bigint[])
+      AND NOT EXISTS (
+          SELECT FROM harvestd.binding AS binding
+          CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(binding.pid) AS activity
+          WHERE binding.run_no = run.run_no
+            AND binding.replica_id = run.replica_id
+            AND activity.backend_start = binding.backend_start)
     ORDER BY run.run_no
     FOR NO KEY UPDATE OF run SKIP LOCKED
 ),
@@ -28,10 +34,10 @@ freed AS (
         failures   = least(run.failures, 1000000) + 1,
         deaths     = least(run.deaths, 1000000) + 1,
         reason     = 'holder_died',
-        error      = CASE WHEN run.deaths < 2 THEN run.error ELSE $3::text END,
+        error      = CASE WHEN run.deaths < 2 THEN run.error ELSE $2::text END,
         not_before = CASE WHEN run.deaths < 2 THEN run.not_before ELSE 'infinity' END,
         due_at     = now() + CASE WHEN run.failures = 0 THEN interval '0'
-                                  ELSE least($2::interval * (2 ^ least(run.failures, 16)),
+                                  ELSE least($1::interval * (2 ^ least(run.failures, 16)),
                                              interval '1 hour') * (1.2 - 0.4 * random()) END
     FROM abandoned
     WHERE run.run_no = abandoned.run_no
