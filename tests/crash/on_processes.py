@@ -75,9 +75,12 @@ async def wake(world: World, victim: Replica, *, holds: bool = False) -> None:
 
 async def buried(world: World, victim: Replica) -> None:
     """Wait until others declared it dead, took what it held and went on with that."""
+    to_free = HELD_BY + (UNLOCKED if world.lets_live else "")
 
     async def gone() -> bool:
-        return not await query(world.url, HELD_BY, victim.pid)
+        return not (await query(world.url, ALIVE, victim.pid)) and not (
+            await query(world.url, to_free, victim.pid)
+        )
 
     await wait_until(
         gone, f"process {victim.pid} is declared dead and holds nothing", every=LOOK_SECONDS
@@ -85,22 +88,27 @@ async def buried(world: World, victim: Replica) -> None:
     since = await world.now()
 
     async def gone_on() -> bool:
-        return not await query(world.url, GONE_ON, since)
+        return not await query(world.url, BEHIND, since, victim.pid)
 
     await wait_until(
         gone_on, f"others go on with the runs of process {victim.pid}", every=LOOK_SECONDS
     )
 
 
+ALIVE = "SELECT FROM harvestd.replica WHERE pid = $1 AND dead_at IS NULL"
 HELD_BY = """
-SELECT FROM harvestd.replica AS replica
+SELECT run.run_no
+FROM data_source_run AS run
+JOIN harvestd.replica AS replica ON replica.replica_id = run.replica_id
 WHERE replica.pid = $1
-  AND (replica.dead_at IS NULL OR EXISTS (
-      SELECT FROM data_source_run AS run WHERE run.replica_id = replica.replica_id))
 """
-GONE_ON = """
+# Where its backends live on, one that slept between its rows and its COMMIT keeps that run.
+UNLOCKED = "FOR SHARE OF run SKIP LOCKED"
+BEHIND = """
 SELECT FROM data_source_run AS run
 WHERE run.script <> 'listed' AND (upper(run.covered) < $1 OR upper(run.covered) IS NULL)
+  AND NOT EXISTS (SELECT FROM harvestd.replica AS replica
+                  WHERE replica.replica_id = run.replica_id AND replica.pid = $2)
 """
 LOST_BY = """
 SELECT run_no, fence FROM harvestd.run_history
