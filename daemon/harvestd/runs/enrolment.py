@@ -218,7 +218,10 @@ class Enrolment:
     ) -> None:
         difference.too_long |= {row["tenant_id"] for row in page if row["too_long"]}
         page = [row for row in page if not row["too_long"]]
-        wanted = {RunKey(row["tenant_id"], row["data_source"], row["script"]) for row in page}
+        # In one order: two replicas that insert the same rows wait for each other, never deadlock.
+        wanted = sorted(
+            {RunKey(row["tenant_id"], row["data_source"], row["script"]) for row in page}
+        )
         plan = make_plan(
             wanted,
             scripts,
