@@ -16,7 +16,7 @@ SLEEPING_STEPS = ("heartbeat", "claim", *on_processes.HOLDING_STEPS)
 DYING_STEPS = (
     *SLEEPING_STEPS,
     *("give_back", "leave", "schema_finished"),
-    *("reap_mark", "reap_end", "reap_wait", "reap_free", "reap_bury"),
+    *("reap_mark", "reap_end", "reap_free", "reap_bury"),
 )
 
 FAULTS: dict[str, Fault] = {

@@ -73,10 +73,13 @@ def wrong_clocks() -> None:
 
 def let_backends_live() -> None:
     """The planted mistake: nobody ends the backends of the dead, or waits for their end."""
+    known = load_statements()
+    still_bound = "AND activity.backend_start = binding.backend_start"
+    assert still_bound in known["free_runs_of_the_dead"], "the mistake no longer fits"
     wrong = {
-        **load_statements(),
+        **known,
         "end_dead_backends": "SELECT 0 AS ended",
-        "list_dead_backends": "SELECT NULL::bigint AS run_no WHERE false",
+        "free_runs_of_the_dead": known["free_runs_of_the_dead"].replace(still_bound, "AND false"),
         # Whoever leases the seat of a dead one does so too.
         "end_seat_backends": "SELECT $1::text",
     }

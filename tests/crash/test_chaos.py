@@ -6,16 +6,18 @@ Each test has a PostgreSQL of its own, which it may stop, and real replicas.
 from __future__ import annotations
 
 import random
+import re
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from tests.crash.control import duplicates_without_a_guard, revive, world_without_burials
-from tests.crash.faults import FAULTS, missing_tools
+from tests.crash.faults import DYING_STEPS, FAULTS, missing_tools
 from tests.crash.oracle import Oracle
 from tests.crash.torture import plan, strike
 from tests.crash.world import a_world
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.slow
 SEED = 11
@@ -61,3 +63,15 @@ def test_a_seed_repeats_the_plan_and_every_fault_comes_before_any_comes_again() 
     for together in planned[0]:
         came += together
     assert sorted(came[: len(names)]) == sorted(names)
+
+
+def test_somebody_dies_at_every_step_that_the_code_names() -> None:
+    """The steps of `harvestd torture` are its actors' own: nothing of a daemon passes there."""
+    package = ROOT / "daemon" / "harvestd"
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in package.rglob("*.py")
+        if "torture" not in path.parts and path != package / "database" / "step.py"
+    ]
+    named = {name for text in texts for name in re.findall(r'await step\("(\w+)"\)', text)}
+    assert named == set(DYING_STEPS)
