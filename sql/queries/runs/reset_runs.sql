@@ -8,6 +8,7 @@
 -- A held run stays RUNNING with a raised fence: its holder learns it and gives the run back.
 -- Where covered was empty already and only a hand-set date goes, the trigger for hand-set dates
 -- fires; it sets the same values, counted from the old fence too.
+-- ORDER BY: it may wait for a script's transaction; two that wait in one order never deadlock.
 UPDATE public.data_source_run AS run
 SET covered                = '{}',
     last_fetched_data_date = NULL,
@@ -17,9 +18,14 @@ SET covered                = '{}',
     deaths                 = 0,
     cut_at                 = clock_timestamp(),
     fence                  = run.fence + (run.replica_id IS NOT NULL)::integer
-WHERE run.tenant_id = $1::text
-  AND ($2::text IS NULL OR run.data_source = $2::text)
-  AND ($3::text IS NULL OR run.script = $3::text)
+FROM (SELECT locked.run_no
+      FROM public.data_source_run AS locked
+      WHERE locked.tenant_id = $1::text
+        AND ($2::text IS NULL OR locked.data_source = $2::text)
+        AND ($3::text IS NULL OR locked.script = $3::text)
+      ORDER BY locked.run_no
+      FOR NO KEY UPDATE) AS chosen
+WHERE run.run_no = chosen.run_no
 RETURNING run.data_source,
           run.script,
           run.replica_id IS NOT NULL AS held;

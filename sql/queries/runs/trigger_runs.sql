@@ -6,16 +6,25 @@
 -- -> data_source, script, held
 --
 -- A held run is not even locked: its holder may be in the middle of a long transaction.
-WITH triggered AS (
-    UPDATE public.data_source_run AS run
-    SET due_at     = least(run.due_at, now()),
-        not_before = '-infinity',
-        deaths     = 0
+-- ORDER BY: two that wait in one order never deadlock.
+WITH free AS (
+    SELECT run.run_no
+    FROM public.data_source_run AS run
     WHERE run.tenant_id = $1::text
       AND ($2::text IS NULL OR run.data_source = $2::text)
       AND ($3::text IS NULL OR run.script = $3::text)
       AND run.retired_at IS NULL
       AND run.replica_id IS NULL
+    ORDER BY run.run_no
+    FOR NO KEY UPDATE
+),
+triggered AS (
+    UPDATE public.data_source_run AS run
+    SET due_at     = least(run.due_at, now()),
+        not_before = '-infinity',
+        deaths     = 0
+    FROM free
+    WHERE run.run_no = free.run_no
     RETURNING run.run_no
 )
 SELECT run.data_source,
