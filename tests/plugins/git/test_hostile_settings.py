@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -64,20 +63,15 @@ def test_a_path_with_a_nul_is_refused_before_the_system_sees_it(text: str) -> No
 
 
 @pytest.mark.parametrize("unit", ["a", "a ", "\\a", "'a' "])
-def test_a_megabyte_is_refused_at_once(unit: str) -> None:
-    began = time.perf_counter()
+def test_a_megabyte_is_refused_before_it_is_split(unit: str) -> None:
+    # Split, it would take seconds; the number in the error is of what was not split.
     with pytest.raises(GitError, match=r"1,000,000 characters.*100,000 are admitted"):
         parse_repositories(unit * (1_000_000 // len(unit)), local_allowed=True)
 
-    assert time.perf_counter() - began < 0.1  # split, it takes seconds
 
-
-def test_as_much_as_is_admitted_is_split_in_no_time() -> None:
-    began = time.perf_counter()
+def test_as_much_as_is_admitted_is_split() -> None:
     with pytest.raises(GitError, match="too long"):
         parse_repositories("a" * TEXT_CHARACTERS_MAX, local_allowed=True)
-
-    assert time.perf_counter() - began < 1
 
 
 async def test_the_mirror_of_one_tenant_is_no_upstream_of_another(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from uuid import UUID
@@ -108,16 +107,3 @@ def test_a_tenant_stays_at_home_where_nobody_has_all_of_its_scripts() -> None:
         assert homes_among(living, {tenant_id: list(living)})(tenant_id) == homes_among(living)(
             tenant_id
         )
-
-
-def test_a_hundred_thousand_homes_are_found_in_a_tenth_of_a_second() -> None:
-    tenant_ids = [f"tenant-{number:06d}" for number in range(100_000)]
-    home_of = homes_among(among(5))
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        for tenant_id in tenant_ids:
-            home_of(tenant_id)
-        seconds.append(time.perf_counter() - began)
-
-    assert min(seconds) < 0.1  # 0.03 on an idle core
