@@ -61,8 +61,9 @@ WHERE tenant_id = $1 AND data_source = $2 AND script = $3
 """
 
 CLAIMED = (
-    "run_no bigint, answer text, fence bigint, origin timestamptz, covered tstzmultirange, "
-    "started_at timestamptz, failures integer, was_completed boolean"
+    "run_no bigint, answer text, fence bigint, origin timestamptz, covered_from timestamptz, "
+    "covered_to timestamptz, pieces tstzmultirange, started_at timestamptz, failures integer, "
+    "was_completed boolean"
 )
 
 
@@ -98,14 +99,12 @@ def prepare_bare_sql(server: Server) -> UUID:
     """Wrap the daemon's own claim and record in functions; the replica that will hold the runs."""
     known = load_statements()
     replica_id = uuid4()
-    record = known["record_attempts"]
-    types = re.findall(r"\$\d+::([a-z]+\[\])", record)
     execute(
         server.url,
-        f"CREATE FUNCTION public.bench_claim(uuid, bigint[], bigint[], text[]) "
+        f"CREATE FUNCTION public.bench_claim(uuid, jsonb) "
         f"RETURNS TABLE ({CLAIMED}) LANGUAGE sql AS $body${known['claim_runs']}$body$",
-        f"CREATE FUNCTION public.bench_record(uuid, {', '.join(types)}) "
-        f"RETURNS SETOF bigint LANGUAGE sql AS $body${record}$body$",
+        f"CREATE FUNCTION public.bench_record(uuid, jsonb) "
+        f"RETURNS SETOF bigint LANGUAGE sql AS $body${known['record_attempts']}$body$",
         "INSERT INTO harvestd.replica (replica_id, host, pid, version) "
         f"VALUES ('{replica_id}', 'bench', 0, '0')",
     )
@@ -127,24 +126,18 @@ def run_bare_sql(program: Path, server: Server, replica_id: UUID, *, seconds: fl
 
 
 def _bare_script(replica_id: UUID, low: int, size: int, pages: int) -> str:
-    listed = f"FROM public.data_source_run WHERE run_no BETWEEN :first AND :first + {size - 1}"
-    run_nos = f"(SELECT array_agg(run_no ORDER BY run_no) {listed})"
-    fences = f"(SELECT array_agg(fence ORDER BY run_no) {listed})"
     covered = """'{["' || now() - interval '1 hour' || '","' || now() || '")}'"""
-    endings = ", ".join(
-        f"array_fill({value}, ARRAY[{size}])"
-        for value in (
-            *("'COMPLETED'::text", "'completed'::text", "NULL::text", "NULL::text"),
-            *("interval '0'", "false", "NULL::timestamptz", "0", f"({covered})::text"),
-            *("1", "0::bigint", "'hash'::text", "false"),
-        )
+    ending = (
+        "run_no, fence, 'COMPLETED', 'completed', NULL, NULL, 0, false, NULL, 0,"
+        f" {covered}, 1, 0, 'hash', false"
     )
+    listed = f"FROM public.data_source_run WHERE run_no BETWEEN :first AND :first + {size - 1}"
+    asked = f"(SELECT jsonb_agg(jsonb_build_array(run_no, fence, 'hash')) {listed})"
+    endings = f"(SELECT jsonb_agg(jsonb_build_array({ending})) {listed})"
     return (
         f"\\set first {low} + {size} * (2 * random(0, {pages - 1}) + :client_id)\n"
-        f"SELECT count(*) FROM public.bench_claim('{replica_id}', {run_nos}, {fences},"
-        f" array_fill('hash'::text, ARRAY[{size}]));\n"
-        f"SELECT count(*) FROM public.bench_record('{replica_id}', {run_nos}, {fences},"
-        f" {endings});\n"
+        f"SELECT count(*) FROM public.bench_claim('{replica_id}', {asked});\n"
+        f"SELECT count(*) FROM public.bench_record('{replica_id}', {endings});\n"
     )
 
 

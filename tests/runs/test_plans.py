@@ -13,7 +13,7 @@ import pytest
 
 from harvestd.database.pool import Database, closing
 from harvestd.planning.window import Ledger
-from harvestd.runs.claims import Claim, _columns
+from harvestd.runs.claims import Claim, _values, as_json
 from harvestd.terms import RunKey
 from tests.builders import an_ending
 
@@ -45,10 +45,10 @@ def asked(name: str) -> list[Any]:
     me, run_nos, fences = uuid4(), [1, 2, 3], [0, 0, 0]
     key, ledger = RunKey("t1", "probe", "main"), Ledger(NOW)
     claims = [Claim(key, run_no, 0, ledger, NOW, 0, was_completed=False) for run_no in run_nos]
-    recorded = _columns([(claim, an_ending()) for claim in claims])
+    endings = as_json([_values(claim, an_ending()) for claim in claims])
     every: dict[str, list[Any]] = {
         "beat": [me, run_nos, fences, True],
-        "claim_runs": [me, run_nos, fences, ["x"] * 3],
+        "claim_runs": [me, as_json([(run_no, 0, "x") for run_no in run_nos])],
         "cover_windows": [run_nos, fences, ["{}"] * 3],
         "give_back_runs": [me, run_nos],
         "give_back_strays": [me, run_nos, fences],
@@ -57,7 +57,7 @@ def asked(name: str) -> list[Any]:
         "mark_blocked_runs": [run_nos, fences, ["x"] * 3, [None] * 3],
         "read_tenant_runs": [["t1", "t2"], NOW, NOW],
         "read_tenants": [run_nos],
-        "record_attempts": [me, *recorded],
+        "record_attempts": [me, endings],
     }
     return every[name]
 

@@ -1,17 +1,18 @@
 -- claim_runs: take those of the listed runs that nobody touched since, for this replica.
 --
 -- $1 replica_id  uuid
--- $2 run_nos     bigint[]     1 .. 1000
--- $3 fences      bigint[]     as listed, same order
--- $4 plugins     text[]       content hash of the folder that each will run from
--- -> run_no, answer ('taken', 'held', 'gone'), and for 'taken': fence, origin, covered,
---    started_at (the claim's moment), failures, was_completed (before the claim)
+-- $2 listed      jsonb        [[run_no, fence, plugin_hash], ...], 1 .. 1000: the fence as listed,
+--                             and the content hash of the folder that each will run from
+-- -> run_no, answer ('taken', 'held', 'gone'), and for 'taken': fence, origin, covered_from and
+--    covered_to where the ledger is one stretch (nearly always), else pieces, started_at (the
+--    claim's moment), failures, was_completed (before the claim)
 --
 -- SKIP LOCKED: replicas claiming at the same moment share the work instead of queueing.
 -- NO KEY UPDATE: weaker modes let a revived writer commit after a takeover; stronger ones
 -- block foreign keys.
 -- me FOR SHARE: a replica that is being declared dead at this moment either claims before
 -- (and the claim is seen and given back) or not at all.  KEY SHARE would not hold the mark off.
+-- LIMIT: tells the planner how many, who takes 100 for granted and would scan a small run table.
 -- fence + 1: a replica that wakes from a pause still holds the old number, and every
 -- statement that writes for a run compares it.
 WITH me AS (
@@ -22,8 +23,9 @@ WITH me AS (
     FOR SHARE
 ),
 asked AS (
-    SELECT listed.run_no, listed.fence, listed.plugin_hash
-    FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS listed (run_no, fence, plugin_hash)
+    SELECT (run ->> 0)::bigint AS run_no, (run ->> 1)::bigint AS fence, run ->> 2 AS plugin_hash
+    FROM jsonb_array_elements($2::jsonb) AS listed (run)
+    LIMIT jsonb_array_length($2::jsonb)
 ),
 free AS (
     SELECT run.run_no, run.status = 'COMPLETED' AS was_completed, asked.plugin_hash
@@ -64,7 +66,10 @@ SELECT asked.run_no,
             ELSE 'gone' END AS answer,
        taken.fence,
        taken.origin,
-       taken.covered,
+       lower(taken.covered) AS covered_from,
+       upper(taken.covered) AS covered_to,
+       CASE WHEN taken.covered <> range_merge(taken.covered)::tstzmultirange
+            THEN taken.covered END AS pieces,
        taken.started_at,
        taken.failures,
        taken.was_completed

@@ -1,32 +1,42 @@
 -- record_attempts: the ends of attempts, into their run rows and the history.
 --
 -- $1 replica_id   uuid
--- $2 run_nos      bigint[]
--- $3 fences       bigint[]
--- $4 statuses     text[]        the row's new status
--- $5 outcomes     text[]        for the history
--- $6 reasons      text[]        why it waits or failed, or null
--- $7 errors       text[]        redacted, or null
--- $8 delays       interval[]    due this long after now, or after started_at
--- $9 from_starts  boolean[]     whether the delay counts from started_at
--- $10 not_befores timestamptz[] null: none
--- $11 failures    integer[]     in a row, as counted by this attempt
--- $12 covered     text[]        source time to add to the ledger, as a multirange
--- $13 windows     integer[]
--- $14 rows        bigint[]
--- $15 plugins     text[]        content hash of the source's folder
--- $16 keeps       boolean[]     whether it belongs into the history
+-- $2 endings      jsonb         [[value, ...], ...]: the columns of "asked" in their order, of which
+--      status       the row's new status
+--      outcome      for the history
+--      reason       why it waits or failed, or null
+--      error        redacted, or null
+--      delay        seconds: due this long after now, or after started_at
+--      from_start   whether the delay counts from started_at
+--      not_before   null: none
+--      failures     in a row, as counted by this attempt
+--      covered      source time to add to the ledger, as a multirange
+--      plugin_hash  content hash of the source's folder
+--      keep         whether it belongs into the history
 -- -> run_no of each attempt that was recorded; one missing was lost, or its row is locked
 --
 -- SKIP LOCKED: a run whose backend still writes holds up no other; it is recorded alone later.
 -- covered is added to what is stored, never computed from what was read.
+-- jsonb: as 15 arrays it took the driver three times as long, and the server too (docs/bench.md).
+-- LIMIT: tells the planner how many, who takes 100 for granted and would scan a small run table.
 WITH asked AS (
-    SELECT ending.*
-    FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-                $8::interval[], $9::boolean[], $10::timestamptz[], $11::integer[], $12::text[],
-                $13::integer[], $14::bigint[], $15::text[], $16::boolean[])
-        AS ending (run_no, fence, status, outcome, reason, error, delay, from_start, not_before,
-                   failures, covered, windows, rows_written, plugin_hash, keep)
+    SELECT (ending ->> 0)::bigint       AS run_no,
+           (ending ->> 1)::bigint       AS fence,
+           (ending ->> 2)               AS status,
+           (ending ->> 3)               AS outcome,
+           (ending ->> 4)               AS reason,
+           (ending ->> 5)               AS error,
+           make_interval(secs => (ending ->> 6)::double precision) AS delay,
+           (ending ->> 7)::boolean      AS from_start,
+           (ending ->> 8)::timestamptz  AS not_before,
+           (ending ->> 9)::integer      AS failures,
+           (ending ->> 10)::tstzmultirange AS covered,
+           (ending ->> 11)::integer     AS windows,
+           (ending ->> 12)::bigint      AS rows_written,
+           (ending ->> 13)              AS plugin_hash,
+           (ending ->> 14)::boolean     AS keep
+    FROM jsonb_array_elements($2::jsonb) AS endings (ending)
+    LIMIT jsonb_array_length($2::jsonb)
 ),
 mine AS (
     SELECT run.run_no
@@ -48,11 +58,11 @@ recorded AS (
         not_before   = coalesce(asked.not_before, '-infinity'),
         failures     = asked.failures,
         deaths       = 0,
-        covered      = run.covered + asked.covered::tstzmultirange,
+        covered      = run.covered + asked.covered,
         -- Left alone when nothing is added: a hand-set date may stand there.
-        last_fetched_data_date = CASE WHEN isempty(asked.covered::tstzmultirange)
+        last_fetched_data_date = CASE WHEN isempty(asked.covered)
                                       THEN run.last_fetched_data_date
-                                      ELSE upper(run.covered + asked.covered::tstzmultirange) END,
+                                      ELSE upper(run.covered + asked.covered) END,
         rows_written = run.rows_written + asked.rows_written
     FROM asked
     JOIN mine ON mine.run_no = asked.run_no
@@ -68,7 +78,7 @@ kept AS (
     SELECT recorded.completed_at, recorded.run_no, recorded.fence, recorded.tenant_id,
            recorded.data_source, recorded.script, $1::uuid, asked.plugin_hash,
            recorded.started_at, asked.outcome, asked.reason, asked.error, asked.windows,
-           asked.rows_written, asked.covered::tstzmultirange
+           asked.rows_written, asked.covered
     FROM recorded
     JOIN asked ON asked.run_no = recorded.run_no
     WHERE asked.keep
