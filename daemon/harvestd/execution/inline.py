@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from harvestd.errors import ScriptFailed, ScriptTimedOut
+from harvestd.execution.deadlines import Deadlines
 from harvestd.execution.executor import Call
 from harvestd.execution.printed import capture_prints, tell_printed
 from harvestd.execution.strays import Started, ends_processes, started, watch_starts
@@ -28,6 +29,7 @@ class InlineExecutor:
         watch_starts()
         capture_prints()
         self._abandoned: dict[RunKey, set[asyncio.Task[None]]] = {}
+        self._deadlines = Deadlines()
 
     async def run(self, call: Call) -> None:
         """One call.  Nothing that a script raises gets past this as other than an Exception."""
@@ -39,19 +41,10 @@ class InlineExecutor:
             )
         strays = Started()
         loop = asyncio.get_running_loop()
-        current = asyncio.current_task()
+        ended_or_late: asyncio.Future[None] = loop.create_future()
         # Not by the task factory: it is for what a script starts, and costs a run 3 µs.
-        task = asyncio.Task(
-            _call(call, strays), loop=loop, name=current.get_name() if current else None
-        )
-        ended_or_late = loop.create_future()
-
-        def wake(_: object = None) -> None:
-            if not ended_or_late.done():
-                ended_or_late.set_result(None)
-
-        task.add_done_callback(wake)
-        timer = loop.call_later(call.seconds_max, wake)
+        task = asyncio.Task(_call(call, strays, ended_or_late), loop=loop, name=str(call.key))
+        self._deadlines.add(ended_or_late, call.seconds_max)
         try:
             await ended_or_late
         except asyncio.CancelledError:
@@ -59,7 +52,7 @@ class InlineExecutor:
             await self._end(call, {task, *strays.tasks_left})
             raise
         finally:
-            timer.cancel()
+            self._deadlines.remove(ended_or_late)
         if not task.done():
             await self._end(call, {task, *strays.tasks_left})
             raise _too_long(call.seconds_max)
@@ -113,7 +106,7 @@ def _take_note(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-async def _call(call: Call, strays: Started) -> None:
+async def _call(call: Call, strays: Started, ended: asyncio.Future[None]) -> None:
     surroundings.set(call.surroundings)
     started.set(strays)
     try:
@@ -125,6 +118,9 @@ async def _call(call: Call, strays: Started) -> None:
     except BaseException as error:
         raise ends_processes(error) from error
     finally:
+        # Here, not by a callback: whoever waits comes after this step, with which the task ends.
+        if not ended.done():
+            ended.set_result(None)
         tell_printed(strays.printed)
     if result is not None:
         raise ScriptFailed(

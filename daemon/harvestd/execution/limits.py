@@ -32,10 +32,16 @@ class Slots:
         """Whether somebody waits for one."""
         return bool(self._waiting)
 
+    def take_free(self) -> bool:
+        """Take a slot if one is free and nobody waits for it."""
+        if self._free <= 0 or self._waiting:
+            return False
+        self._free -= 1
+        return True
+
     async def take(self, tenant_id: str) -> None:
         """Take a slot; waits for a free one.  Cancelled, it has taken none."""
-        if self._free > 0 and not self._waiting:
-            self._free -= 1
+        if self.take_free():
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant_id, deque()).append(future)
@@ -95,6 +101,7 @@ class Limits:
         # Of the runs whose holder died only one may be what killed it: side by side, the
         # innocent would die with it again and again.
         self._suspects = Slots(1)
+        self._usual = (self._all,)
         metrics.RUNS_IN_PROGRESS.set_function(lambda: self._all.taken)
 
     async def take(self, source: str, tenant_id: str, *, suspect: bool) -> Taken:
@@ -105,7 +112,8 @@ class Limits:
         needed = self._needed(source, suspect)
         for at, slots in enumerate(needed):
             try:
-                await slots.take(tenant_id)
+                if not slots.take_free():
+                    await slots.take(tenant_id)
             except BaseException:
                 Taken(needed[:at]).give_back()
                 raise
@@ -116,6 +124,6 @@ class Limits:
         return any(slots.wanted for slots in self._needed(source, suspect))
 
     def _needed(self, source: str, suspect: bool) -> tuple[Slots, ...]:
-        needed = (self._suspects,) if suspect else ()
         of_source = self._of.get(source)
-        return (*needed, self._all) if of_source is None else (*needed, of_source, self._all)
+        needed = self._usual if of_source is None else (of_source, self._all)
+        return (self._suspects, *needed) if suspect else needed

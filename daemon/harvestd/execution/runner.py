@@ -130,7 +130,10 @@ async def attempt_run(
     )
     attempt = Attempt(claim, script, env, surroundings, hand, others_wait)
     redacting = current_redactor.set(redactor)
-    logging = current_fields.set({**claim.key._asdict(), "fence": claim.fence})
+    tenant_id, source, script_name = claim.key
+    logging = current_fields.set(
+        {"tenant_id": tenant_id, "source": source, "script": script_name, "fence": claim.fence}
+    )
     try:
         ending = await _work(parts, attempt)
         hand.recording = True
@@ -169,7 +172,7 @@ async def _work(parts: Parts, attempt: Attempt) -> Ending:
         failures=attempt.claim.failures,
         interval=attempt.script.interval,
         tick=parts.tick,
-        jitter=random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        jitter=random.uniform(-1, 1) if error else 0.0,  # noqa: S311 - spreads retries, no secret
         wait_until=until,
     )
     said = None

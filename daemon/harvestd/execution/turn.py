@@ -138,15 +138,14 @@ class Turn:
         # At least one: with none the turn would end, and come again, without end.
         runs_max = max(1, self._found.tenant.runs_max or self._parts.tenant_runs_max)
         while len(self._working) < runs_max and (name := self._next()) is not None:
-            self._workers.create_task(self._work(name))
+            self._workers.create_task(
+                self._work(name), name=f"a run of {self._found.tenant.tenant_id}"
+            )
 
     async def _work(self, first: ScriptName) -> None:
         """Attempt one script after the other, as long as there is one that nobody works on."""
         name: ScriptName | None = first
-        task = asyncio.current_task()
-        assert task is not None
         while name is not None:
-            task.set_name(f"{self._found.tenant.tenant_id}/{name}")
             outcome = await self._attempt(name)
             self._note_end(name, outcome)
             self._settle()
