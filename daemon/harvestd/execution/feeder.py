@@ -217,8 +217,8 @@ class Feeder:
         turns: dict[str, tuple[int, TenantTurn]] = {}
         for row in tenants:
             tenant_id = row["tenant_id"]
-            if row["paused"]:
-                continue
+            if row["paused"] or tenant_id not in runs_of:
+                continue  # all of its runs were retired or deleted since they were listed
             own = rows_of.get(tenant_id, [])
             tenant = Tenant(
                 tenant_id=tenant_id,
