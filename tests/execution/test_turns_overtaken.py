@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from harvestd.service.acts import Acts
 from tests.builders import a_tenant, query
-from tests.daemons import GATED, WITHIN, in_hand, running_app
-from tests.execution.test_turns import attempts_of, gated, one_cycle
+from tests.daemons import GATED, WITHIN, in_hand, running_app, runs, write_plugins
+from tests.execution.test_turns import SNAPSHOT, attempts_of, gated, one_cycle
+from tests.processes import wait_until
 
 
 async def test_a_tenant_whose_runs_were_retired_while_it_was_listed_ends_nobody(
@@ -28,3 +30,96 @@ async def test_a_tenant_whose_runs_were_retired_while_it_was_listed_ends_nobody(
         await a_tenant(database_url, "late", config)
         await one_cycle(app)
         await attempts_of(database_url, "late/probe/main", 1)
+
+
+async def test_a_new_configuration_waits_for_no_attempt_that_goes_on_with_the_old_one(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", gated(tmp_path))
+    plugins = {"probe/long.py": GATED, "probe/short.py": SNAPSHOT}
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app)
+        await attempts_of(database_url, "acme/probe/short", 1)
+        await Acts(app.database).set_config("acme", "probe", "MORE", "x")
+        for attempts in (2, 3):
+            await one_cycle(app)
+            await attempts_of(database_url, "acme/probe/short", attempts)
+        states = await runs(database_url)
+        (tmp_path / "gates" / "long").touch()
+        await attempts_of(database_url, "acme/probe/long", 1)
+
+    assert states["acme/probe/long"]["word"] == "RUNNING"
+
+
+async def test_an_edited_plugin_and_a_new_script_start_beside_an_attempt_of_the_old_one(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", gated(tmp_path))
+    plugins = {"probe/long.py": GATED, "probe/short.py": SNAPSHOT}
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app)
+        await attempts_of(database_url, "acme/probe/short", 1)
+        write_plugins(tmp_path / "plugins", {"probe/third.py": SNAPSHOT})
+        await one_cycle(app)
+        await attempts_of(database_url, "acme/probe/third", 1)
+        states = await runs(database_url)
+        (tmp_path / "gates" / "long").touch()
+
+    assert states["acme/probe/long"]["word"] == "RUNNING"
+
+
+async def test_a_long_backfill_goes_on_with_a_new_configuration_after_its_slice(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"WHICH": "old"}})
+    told = tmp_path / "told"
+    script = f"""
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+import_window_duration = timedelta(seconds=1)
+async def run(env, *_):
+    Path({str(told)!r}).write_text(env["WHICH"])
+    await asyncio.sleep(0.001)
+"""
+    settings = {"slice_seconds": 0.05}
+    async with running_app(database_url, tmp_path, {"probe/main.py": script}, **settings) as app:
+        await in_hand(app)
+        await Acts(app.database).set_config("acme", "probe", "WHICH", "new")
+        await one_cycle(app)
+
+        async def with_the_new_one() -> bool:
+            return told.read_text() == "new"
+
+        await wait_until(with_the_new_one, "run() is handed the new value", within=5.0)
+        app.stop("there is no need to wait for all of it")
+
+
+async def test_what_joins_a_turn_is_judged_by_what_its_needs_are_now(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Mended beside the turn, or broken: not as they were when the turn began."""
+    await a_tenant(database_url, "acme", gated(tmp_path))
+    plugins = {
+        "probe/long.py": GATED,
+        "probe/needed.py": 'resources = ["thing"]\n' + SNAPSHOT,
+        "probe/needy.py": 'dependencies = ["thing"]\n' + SNAPSHOT,
+    }
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app)
+        await attempts_of(database_url, "acme/probe/needy", 1)
+        await query(
+            database_url,
+            "UPDATE data_source_run SET status = 'FAILED', due_at = now() + interval '1 hour'"
+            " WHERE script = 'needed'",
+        )
+        await one_cycle(app)
+
+        async def blocked() -> bool:
+            return (await runs(database_url))["acme/probe/needy"]["blocked_by"] is not None
+
+        await wait_until(blocked, "what needs the broken one waits")
+        await Acts(app.database).trigger("acme", "probe", "needed")
+        await one_cycle(app)
+        await attempts_of(database_url, "acme/probe/needy", 2)
+        (tmp_path / "gates" / "long").touch()

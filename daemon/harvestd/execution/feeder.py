@@ -176,7 +176,7 @@ class Feeder:
             under_way = self._turns.get(tenant_id)
             if under_way is None:
                 self._start(turn)
-            elif not under_way.join(turn) and due is self._due:
+            elif not under_way.join(turn, catalog) and due is self._due:
                 self._after[tenant_id] = run_no
         self._note_change()
         return True
@@ -190,11 +190,11 @@ class Feeder:
         task.add_done_callback(self._tasks.discard)
 
     async def _take(self, tenant_id: str, turn: Turn) -> None:
-        due = self._due
         try:
             left = await turn.take()
-            if not self._parts.draining.is_set() and due is self._due:
-                due.again.update(left)  # else the newer list has them
+            if not self._parts.draining.is_set():
+                # A newer list lacks what was under way when it was made.
+                self._due.again.update(left)
         except Exception as error:
             # One tenant's turn must not end another's; the next cycle lists what is left.
             log.error("turn_failed", reason=type(error).__name__, exc_info=error)

@@ -79,24 +79,32 @@ class Turn:
         left += [name for name, postponed in self._postponed.items() if postponed.again]
         return {self._listed[name].run_no: self._listed[name].fence for name in left}
 
-    def join(self, found: TenantTurn) -> bool:
-        """Take in what became due since; False where it has to wait for the end of this turn.
+    def join(self, found: TenantTurn, catalog: Catalog) -> bool:
+        """Go on from what is true by now; False where that has to wait for the end of this turn.
 
-        So a script that runs for an hour holds up none but those that need it.
+        So a script that runs for an hour holds up none but those that need it, neither with what
+        became due since nor with another configuration.
         """
-        if not self._working or self._found.outdated.is_set():
+        if not self._working:
             return False
+        if self._found.outdated.is_set():
+            self._waiting.clear()
+            self._redactors.clear()
+        else:  # the attempts under way were begun from it
+            found = replace(found, outdated=self._found.outdated)
+        self._catalog = catalog
+        self._graph = catalog.graph_for(frozenset(found.tenant.envs))
+        self._waiting = deque(name for name in self._waiting if self._has(name, found))
         under_way = self._working.union(self._waiting)
         for name, run in found.runs.items():
             if name not in under_way:
                 self._listed[name] = run.listed
-        due = found.due - under_way - self._graph.blocked.keys()
-        for name in due:
-            self._done.pop(name, None)
+        for name in found.due:
             self._postponed.pop(name, None)
-        undecided = due.union(self._undecided)
-        self._undecided = [name for name in self._graph.order if name in undecided]
-        self._found = replace(found, due=self._found.due | found.due, outdated=self._found.outdated)
+        self._done = dict.fromkeys({*self._graph.blocked, *self._postponed}, False)
+        decided = under_way.union(self._done)
+        self._undecided = [name for name in self._graph.order if name not in decided]
+        self._found = replace(found, due=found.due | under_way)
         self._tell_unusable(found.unusable)
         self._go_on()
         return True
@@ -173,31 +181,38 @@ class Turn:
             self._postponed[name] = Postponed(again=True)
         self._done[name] = outcome is Outcome.COMPLETED
 
-    def _others_wait(self, name: ScriptName) -> bool:
-        """Whether somebody could use the place of an attempt of ``name``."""
-        suspect = self._found.runs[name].suspect
-        slots_wanted = self._limits.wanted(name.source, suspect=suspect)
+    def _has(self, name: ScriptName, found: TenantTurn) -> bool:
+        return (
+            name in found.runs
+            and name.source in found.tenant.envs
+            and self._catalog.script(name) is not None
+        )
+
+    def _others_wait(self, source: str, suspect: bool) -> bool:
+        """Whether somebody could use the place of an attempt of ``source``."""
+        slots_wanted = self._limits.wanted(source, suspect=suspect)
         return bool(self._waiting) or slots_wanted or self._tenants_wait()
 
     async def _attempt(self, name: ScriptName) -> Outcome | None:
         """One attempt in a slot: how it ended, or None where there was none."""
-        script = self._catalog.script(name)
-        assert script is not None
-        tenant = self._found.tenant
-        slot = await self._limits.take(
-            name.source, tenant.tenant_id, suspect=self._found.runs[name].suspect
-        )
+        suspect = self._found.runs[name].suspect
+        slot = await self._limits.take(name.source, self._found.tenant.tenant_id, suspect=suspect)
         try:
-            if self._parts.draining.is_set() or self._found.outdated.is_set():
+            found, script = self._found, self._catalog.script(name)
+            if self._parts.draining.is_set() or found.outdated.is_set():
                 return None
+            if script is None or not self._has(name, found):
+                return None  # removed while it waited for the slot
             outcome = await attempt_run(
                 self._parts,
                 self._listed[name],
                 script,
-                tenant.envs[name.source],
+                found.tenant.envs[name.source],
                 redactor=self._redactor(name.source),
                 slot=slot,
-                others_wait=lambda: self._others_wait(name),
+                others_wait=lambda: (
+                    found.outdated.is_set() or self._others_wait(name.source, suspect)
+                ),
             )
         except DatabaseError as error:
             report_database_error(error, "a run was not claimed")
