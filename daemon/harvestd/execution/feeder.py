@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from harvestd.catalog.snapshot import EMPTY, Catalog
@@ -27,8 +28,6 @@ from harvestd.terms import RunKey, ScriptName, Status
 
 log = get_logger()
 
-TENANTS_PER_SLOT = 4
-"""Tenants in hand at once, as a multiple of RUNS_MAX: enough to keep every slot busy."""
 PAGE = 50
 """Tenants fetched by one statement."""
 NEVER = datetime(1, 1, 3, tzinfo=UTC)
@@ -49,13 +48,16 @@ class DueList:
     """Of tenants whose turn is under way: what is due joins it."""
     again: dict[int, int] = field(default_factory=dict)
     """run_no → fence of runs that are due though they started in this cycle; they come last."""
+    crowded: dict[str, dict[int, int]] = field(default_factory=dict)
+    """By narrow limit: run_no → fence of runs for which enough tenants waited there."""
     taken: int = 0
     """How many of ``others`` were taken."""
 
     @property
     def tenants(self) -> int:
-        """How many are left; one of ``again`` may be counted twice."""
-        return len(self.others) - self.taken + len(self.in_hand) + len(self.again)
+        """How many are left; one of ``again`` or ``crowded`` may be counted twice."""
+        listed = len(self.others) - self.taken + len(self.in_hand)
+        return listed + len(self.again) + sum(map(len, self.crowded.values()))
 
     def add(self, run_no: int, *, in_hand: bool) -> None:
         """The next tenant, by any of its runs."""
@@ -64,9 +66,16 @@ class DueList:
         else:
             self.others.append(run_no)
 
-    def take(self, room: int) -> tuple[list[int], dict[int, int]]:
+    def note_crowded(self, crowded: Mapping[str, Mapping[int, int]]) -> None:
+        """These are left for when fewer wait."""
+        for narrow, fences in crowded.items():
+            self.crowded.setdefault(narrow, {}).update(fences)
+
+    def take(
+        self, room: int, narrow_room: Callable[[str], int]
+    ) -> tuple[list[int], dict[int, int]]:
         """A run_no of each of the next tenants, of which ``room`` may begin a turn, and the
-        fences of those that come again."""
+        fences of those that come again; ``narrow_room`` says how many may wait for a limit."""
         if self.in_hand:
             page, self.in_hand = self.in_hand[:PAGE], self.in_hand[PAGE:]
             return page, {}
@@ -74,7 +83,9 @@ class DueList:
         self.taken += len(page)
         if page or room <= 0:
             return page, {}
-        fences = {run_no: self.again.pop(run_no) for run_no in list(self.again)[:room]}
+        fences = _taken(self.again, min(PAGE, room))
+        for narrow, crowded in self.crowded.items():
+            fences = fences or _taken(crowded, min(PAGE, room, narrow_room(narrow)))
         return list(fences), fences
 
 
@@ -98,7 +109,6 @@ class Feeder:
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tenants_max = TENANTS_PER_SLOT * limits.runs_max
 
     def offer(self, due: DueList, catalog: Catalog, unusable: Mapping[str, str]) -> None:
         """The list of a new cycle replaces what is left of the old one; draining, none does.
@@ -158,7 +168,7 @@ class Feeder:
     async def _feed_page(self) -> bool:
         """Begin the turns of the next tenants, or let what is due join theirs; False: none."""
         catalog, due = self._catalog, self._due
-        page, again = due.take(self._tenants_max - len(self._turns))
+        page, again = due.take(self._limits.tenants_max - len(self._turns), self._limits.room)
         if not page:
             return False
         self._fetching = len(page)
@@ -195,6 +205,7 @@ class Feeder:
             if not self._parts.draining.is_set():
                 # A newer list lacks what was under way when it was made.
                 self._due.again.update(left)
+                self._due.note_crowded(turn.crowded)
         except Exception as error:
             # One tenant's turn must not end another's; the next cycle lists what is left.
             log.error("turn_failed", reason=type(error).__name__, exc_info=error)
@@ -266,6 +277,10 @@ class Feeder:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+def _taken(fences: dict[int, int], most: int) -> dict[int, int]:
+    return {run_no: fences.pop(run_no) for run_no in list(islice(fences, most))}
 
 
 def _by_tenant(rows: Iterable[Any]) -> dict[str, list[Any]]:

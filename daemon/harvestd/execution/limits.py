@@ -12,6 +12,10 @@ from collections.abc import Mapping
 
 from harvestd.observing import metrics
 
+TENANTS_PER_SLOT = 4
+"""So many tenants are in hand, or wait for a narrow limit: enough to keep every slot busy."""
+SUSPECTS = "suspects/"  # no source is named so
+
 
 class Slots:
     """``runs_max`` slots, handed to the tenants that wait one after the other."""
@@ -26,6 +30,11 @@ class Slots:
     def taken(self) -> int:
         """Slots in use."""
         return self.runs_max - self._free
+
+    @property
+    def room(self) -> int:
+        """How many more tenants may wait without taking the places of those that need none."""
+        return max(0, TENANTS_PER_SLOT * self.runs_max - len(self._waiting))
 
     @property
     def wanted(self) -> bool:
@@ -97,11 +106,16 @@ class Limits:
     def __init__(self, runs_max: int, source_runs_max: Mapping[str, int]) -> None:
         self.runs_max = runs_max
         self._all = Slots(runs_max)
-        self._of = {source: Slots(most) for source, most in source_runs_max.items()}
+        self._usual = (self._all,)
         # Of the runs whose holder died only one may be what killed it: side by side, the
         # innocent would die with it again and again.
-        self._suspects = Slots(1)
-        self._usual = (self._all,)
+        self._narrow = {SUSPECTS: Slots(1)} | {
+            source: Slots(most) for source, most in source_runs_max.items()
+        }
+        self.tenants_max = TENANTS_PER_SLOT * (
+            runs_max + sum(slots.runs_max for slots in self._narrow.values())
+        )
+        """In hand at once.  However many wait for narrow limits, the rest keep all slots busy."""
         metrics.RUNS_IN_PROGRESS.set_function(lambda: self._all.taken)
 
     async def take(self, source: str, tenant_id: str, *, suspect: bool) -> Taken:
@@ -123,7 +137,19 @@ class Limits:
         """Whether somebody could use the slot of an attempt of ``source``."""
         return any(slots.wanted for slots in self._needed(source, suspect))
 
+    def crowded(self, source: str, *, suspect: bool) -> str | None:
+        """The narrow limit that an attempt needs, and for which enough tenants wait."""
+        needed = self._narrow_for(source, suspect)
+        return next((name for name in needed if not self._narrow[name].room), None)
+
+    def room(self, narrow: str) -> int:
+        """How many more tenants may wait for a narrow limit."""
+        return self._narrow[narrow].room
+
     def _needed(self, source: str, suspect: bool) -> tuple[Slots, ...]:
-        of_source = self._of.get(source)
-        needed = self._usual if of_source is None else (of_source, self._all)
-        return (self._suspects, *needed) if suspect else needed
+        narrow = self._narrow_for(source, suspect)
+        return (*(self._narrow[name] for name in narrow), self._all) if narrow else self._usual
+
+    def _narrow_for(self, source: str, suspect: bool) -> tuple[str, ...]:
+        needed = (SUSPECTS,) if suspect else ()
+        return (*needed, source) if source in self._narrow else needed

@@ -63,6 +63,8 @@ class Turn:
         self._done = dict.fromkeys(self._graph.blocked, False)
         """What has been dealt with, and whether what needs it may go on."""
         self._postponed: dict[ScriptName, Postponed] = {}
+        self.crowded: dict[str, dict[int, int]] = {}
+        """By narrow limit: run_no → fence of what is left for when fewer tenants wait there."""
         self._redactors: dict[str, Redactor] = {}
         self._workers = asyncio.TaskGroup()
 
@@ -94,6 +96,7 @@ class Turn:
             found = replace(found, outdated=self._found.outdated)
         self._catalog = catalog
         self._graph = catalog.graph_for(frozenset(found.tenant.envs))
+        self.crowded.clear()
         self._waiting = deque(name for name in self._waiting if self._has(name, found))
         under_way = self._working.union(self._waiting)
         for name, run in found.runs.items():
@@ -196,6 +199,12 @@ class Turn:
     async def _attempt(self, name: ScriptName) -> Outcome | None:
         """One attempt in a slot: how it ended, or None where there was none."""
         suspect = self._found.runs[name].suspect
+        if (narrow := self._limits.crowded(name.source, suspect=suspect)) is not None:
+            # In hand it would take the place of a tenant that needs another limit, or none.
+            self._postponed[name] = Postponed(again=False)
+            listed = self._listed[name]
+            self.crowded.setdefault(narrow, {})[listed.run_no] = listed.fence
+            return None
         slot = await self._limits.take(name.source, self._found.tenant.tenant_id, suspect=suspect)
         try:
             found, script = self._found, self._catalog.script(name)
