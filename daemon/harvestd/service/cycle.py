@@ -146,6 +146,7 @@ class Cycle:
         """The tenants with something due, the longest overdue first, and how many runs that is."""
         due, runs = DueList(began, forced_at), 0
         held: dict[int, int] = {}
+        orphaned = False
         is_here = await self._find_homes()
         rows_due = self.enrolment.due_runs(began, forced_at, self.claims.replica_id)
         async with aclosing(rows_due) as rows:
@@ -153,10 +154,15 @@ class Cycle:
                 if row["kind"] == "held":
                     held.update(zip(row["run_nos"], row["fences"], strict=True))
                     continue
+                if row["kind"] == "orphaned":
+                    orphaned = True
+                    continue
                 if not is_here(row["tenant_id"]):
                     continue
                 due.add(row["run_no"], in_hand=self.feeder.has_in_hand(row["tenant_id"]))
                 runs += row["runs"]
+        if orphaned:
+            await self.enrolment.declare_unknown_dead()
         # What is given back now is due in this very cycle.
         for run_no in await self.claims.give_back_strays(held, in_hand):
             due.again[run_no] = held[run_no]

@@ -39,10 +39,6 @@ class Words(NamedTuple):
     next_step: str
 
 
-FREE = (
-    "see that no process works on it, then UPDATE public.data_source_run SET status = 'PENDING', "
-    "replica_id = NULL, fence = fence + 1 WHERE run_no = {run_no}"
-)
 ASK_WHO = "find out who writes harvestd's columns or restored a part of the database"
 WORDS: Mapping[str, Words] = {
     "date_apart": Words(
@@ -62,8 +58,8 @@ WORDS: Mapping[str, Words] = {
     ),
     "held_by_nobody": Words(
         "it is RUNNING for {held_by}, which is not known",
-        "only a replica's row leads to what it holds: nobody will ever free it",
-        FREE,
+        "that replica's row was deleted, or somebody wrote an id of his own",
+        "harvestd run, which frees it within a tick and a third of a lease",
     ),
     "held_by_the_dead": Words(
         "it is RUNNING for {held_by}, last heard of {since}",

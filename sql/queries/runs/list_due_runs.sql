@@ -4,9 +4,9 @@
 -- $2 forced_at   timestamptz   every run that last started before it is due
 -- $3 replica_id  uuid          what the database says it holds is listed too
 -- $4 limit_rows  bigint        null: all
--- -> tenant_id, kind ('due'; 'held' by this replica; 'foreign': made by another program, and not
---    adopted yet), runs (how many), run_no (any of them), run_nos and fences (of the held), the
---    longest overdue tenant first
+-- -> tenant_id, kind ('due'; 'held' by this replica; 'orphaned': held by one that nobody knows;
+--    'foreign': made by another program, and not adopted yet), runs (how many), run_no (any of
+--    them), run_nos and fences (of the held), the longest overdue tenant first
 --
 -- Those of paused tenants are not due; who they are is asked once, after all else.
 -- One scan, no index: nothing that changes is indexed, so that updates stay HOT, and
@@ -23,6 +23,7 @@ FROM (SELECT run.tenant_id,
              run.due_at,
              CASE WHEN run.replica_id = $3::uuid THEN 'held'
                   WHEN run.origin IS NULL THEN 'foreign'
+                  WHEN run.replica_id IS NOT NULL THEN 'orphaned'
                   ELSE 'due' END AS kind
       FROM public.data_source_run AS run
       WHERE run.replica_id = $3::uuid
@@ -36,7 +37,11 @@ FROM (SELECT run.tenant_id,
                            OR run.started_at < $2::timestamptz)
                       AND run.tenant_id NOT IN (
                           SELECT tenant.id FROM public.tenant AS tenant
-                          WHERE tenant.paused_at IS NOT NULL))))) AS listed
+                          WHERE tenant.paused_at IS NOT NULL))))
+         OR (run.replica_id IS NOT NULL
+             AND run.replica_id NOT IN (
+                 SELECT replica.replica_id FROM harvestd.replica AS replica))
+     ) AS listed
 GROUP BY listed.tenant_id, listed.kind
 ORDER BY min(listed.due_at), listed.tenant_id
 LIMIT $4::bigint;
