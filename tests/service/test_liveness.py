@@ -18,6 +18,11 @@ from tests.processes import wait_until
 
 IDLE = "catch_up = False\nasync def run(*_): pass\n"
 SHORT = {"lease_seconds": 3.0}
+NO_HEARTBEATS = "LOCK TABLE harvestd.installation IN ACCESS EXCLUSIVE MODE"
+"""A heartbeat reads it, a claim does not."""
+BEGINS = GATED.replace(
+    "    while", '    Path(env["GATES"], "began-" + tenant_id).touch()\n    while'
+)
 """The shortest lease: a heartbeat each second."""
 
 
@@ -63,6 +68,10 @@ def gates(tmp_path: Path) -> Path:
     folder = tmp_path / "gates"
     folder.mkdir()
     return folder
+
+
+def began(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("began-*")}
 
 
 async def test_a_heartbeat_that_crosses_a_record_cancels_nobody(
@@ -227,3 +236,51 @@ async def test_what_a_drain_keeps_from_running_is_not_said_to_be_blocked(
 
     assert states["acme/probe/main"]["word"] == "PENDING"
     assert states["acme/probe/needy"]["blocked_by"] is None
+
+
+async def test_a_replica_that_may_be_dead_by_now_begins_nothing_though_it_could_still_claim(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Only its heartbeat is held up.  Others would start the same scripts beside it."""
+    open_gates = gates(tmp_path)
+    for tenant_id in ("acme", "globex", "initech"):
+        await a_tenant(database_url, tenant_id, {"probe": {"GATES": str(open_gates)}})
+    plugins = {"probe/main.py": BEGINS}
+    async with running_app(database_url, tmp_path, plugins, **SHORT, runs_max=1) as app:
+        await in_hand(app)
+        first = began(open_gates)
+        async with held_at("claim") as held, a_transaction(database_url, NO_HEARTBEATS):
+
+            async def cancelled() -> bool:
+                return app.heartbeat.overdue and not app.hands.by_run
+
+            await wait_until(cancelled, "what was under way is given up")
+            assert not held["claim"].reached.is_set()
+            async with asyncio.timeout(WITHIN):
+                await app.feeder.idle()
+            assert began(open_gates) == first
+        (open_gates / "main").touch()
+
+
+async def test_a_claim_that_is_given_when_the_replica_may_be_dead_by_now_starts_no_script(
+    database_url: str, tmp_path: Path
+) -> None:
+    open_gates = gates(tmp_path)
+    await a_tenant(database_url, "acme", {"probe": {"GATES": str(open_gates)}})
+    async with held_at("claim") as held:
+        plugins = {"probe/main.py": BEGINS}
+        async with running_app(database_url, tmp_path, plugins, **SHORT) as app:
+            await held["claim"].reached.wait()
+            async with a_transaction(database_url, NO_HEARTBEATS):
+
+                async def overdue() -> bool:
+                    return app.heartbeat.overdue
+
+                await wait_until(overdue, "its heartbeats are missing")
+                held["claim"].go_on.set()
+                await app.feeder.idle()
+                assert began(open_gates) == set()
+            (open_gates / "main").touch()
+    states = await runs(database_url)
+
+    assert states["acme/probe/main"]["failures"] == 0

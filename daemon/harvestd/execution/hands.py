@@ -40,6 +40,8 @@ class Hands:
 
     by_run: dict[int, Hand] = field(default_factory=dict)
     keys: set[RunKey] = field(default_factory=set)
+    in_doubt: Callable[[], bool] = bool
+    """Whether others may hold our runs by now: nothing more is begun, and no other window."""
 
     def take(self, claim: Claim, task: asyncio.Task[object]) -> Hand:
         """An attempt begins."""

@@ -226,6 +226,8 @@ async def _cover_windows(parts: Parts, attempt: Attempt) -> bool:
             await parts.claims.cover(claim, attempt.uncovered)
             attempt.uncovered = ()
             attempt.covered_at = time.perf_counter()
+        if parts.hands.in_doubt():  # since the claim, or the last window
+            raise LeaseLost(str(claim.key))
         used_db = await _call(parts, attempt, due)
         attempt.windows += 1
         attempt.note_finished(due.covers)

@@ -184,6 +184,10 @@ class Turn:
             self._postponed[name] = Postponed(again=True)
         self._done[name] = outcome is Outcome.COMPLETED
 
+    def _starts_nothing(self) -> bool:
+        parts = self._parts
+        return parts.draining.is_set() or self._found.outdated.is_set() or parts.hands.in_doubt()
+
     def _has(self, name: ScriptName, found: TenantTurn) -> bool:
         return (
             name in found.runs
@@ -208,7 +212,7 @@ class Turn:
         slot = await self._limits.take(name.source, self._found.tenant.tenant_id, suspect=suspect)
         try:
             found, script = self._found, self._catalog.script(name)
-            if self._parts.draining.is_set() or found.outdated.is_set():
+            if self._starts_nothing():
                 return None
             if script is None or not self._has(name, found):
                 return None  # removed while it waited for the slot
@@ -250,7 +254,7 @@ class Turn:
         self._tell_blocked([(self._listed[name], why[name], None) for name in why if name in due])
 
     def _tell_blocked(self, blocked: list[tuple[Listed, str, datetime | None]]) -> None:
-        if blocked and not (self._parts.draining.is_set() or self._found.outdated.is_set()):
+        if blocked and not self._starts_nothing():
             self._workers.create_task(_say_blocked(self._parts, blocked))
 
 

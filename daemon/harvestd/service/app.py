@@ -73,7 +73,7 @@ class App:
         self.draining = asyncio.Event()
         self.cycling = False
         self.hurried = asyncio.Event()
-        self.hands = Hands()
+        self.hands = Hands(in_doubt=lambda: self.heartbeat.overdue)
         self.lease = timedelta(seconds=settings.lease_seconds)
         self.tick = timedelta(seconds=settings.interval_seconds)
         self.heartbeat = Heartbeat(self.database, uuid4(), lease=self.lease, tick=self.tick)
