@@ -235,3 +235,30 @@ async def test_where_no_replica_has_all_scripts_the_home_says_what_it_lacks_and_
         assert home is not None
         assert f"has {lacked[home]}/main" in settled[f"{tenant_id}/{lacked[home]}/main"]
     assert later == settled
+
+
+async def test_a_replica_that_beats_while_its_cycles_fail_houses_nobody_until_one_ends_well(
+    database_url: str, tmp_path: Path
+) -> None:
+    await some_tenants(database_url)
+    settings = {"lease_seconds": 3.0, "interval_seconds": 0.3, "first_import_days": 1}
+    async with (
+        running_app(database_url, tmp_path / "one", ONE, **settings) as one,
+        running_app(database_url, tmp_path / "two", ONE, **settings) as two,
+    ):
+        await wait_until(lambda: living(two, 2), "both know of each other")
+        sound = one.database.statements
+        one.database.statements = {**sound, "read_clock": "SELECT 1 / 0"}
+        await wait_until(lambda: living(two, 1), "the other one knows that it stands still")
+        await one.feeder.idle()
+        before = await attempts(database_url)
+
+        async def all_of_them_ran() -> bool:
+            return len(await holders(database_url, since=before)) == len(TENANTS)
+
+        await wait_until(all_of_them_ran, "the tenants of both")
+        seen = await holders(database_url, since=before)
+        one.database.statements = sound
+        await wait_until(lambda: living(two, 2), "it houses tenants again")
+
+    assert all(replicas == {two.heartbeat.replica_id} for replicas in seen.values())

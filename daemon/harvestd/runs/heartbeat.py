@@ -87,6 +87,8 @@ class Heartbeat:
         """Own clock, before sending the last beat that was answered."""
         self.houses = True
         """Whether tenants may be at home here; told with the next beat."""
+        self.cycled_at = own_seconds()
+        """Own clock, when a cycle last ended well, or could not have for want of the database."""
         self.living: frozenset[UUID] = frozenset()
         """The replicas that house tenants, as far as is known here."""
 
@@ -103,7 +105,7 @@ class Heartbeat:
             os.getpid(),
             __version__,
         )
-        self.confirmed_at = sent
+        self.confirmed_at = self.cycled_at = sent
         await self.beat({})
 
     async def beat(self, in_hand: Mapping[int, int]) -> Beat:
@@ -118,7 +120,7 @@ class Heartbeat:
                     self.replica_id,
                     list(in_hand.keys()),
                     list(in_hand.values()),
-                    self.houses,
+                    self.houses and not self.stands_still,
                 )
         except TimeoutError as error:
             raise translate(error) from None
@@ -139,6 +141,12 @@ class Heartbeat:
     def overdue(self) -> bool:
         """Whether two thirds of a lease went by, on our own clock, without a confirmed beat."""
         return self.age_seconds > self.lease_seconds * 2 / 3
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether two ticks went by in vain: tenants would starve at a home that only beats."""
+        seconds = self.lease_seconds + 2 * self._tick.total_seconds()
+        return own_seconds() - self.cycled_at > seconds
 
     @property
     def age_seconds(self) -> float:

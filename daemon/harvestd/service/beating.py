@@ -13,7 +13,7 @@ from harvestd.loading.seats import Seats
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
-from harvestd.runs.heartbeat import Beat, Heartbeat
+from harvestd.runs.heartbeat import Beat, Heartbeat, own_seconds
 from harvestd.service.http import Health
 from harvestd.service.ticker import Wanted
 from harvestd.terms import Outcome
@@ -52,6 +52,7 @@ class Beating:
             else:
                 if not reachable:
                     reachable = True
+                    self.heartbeat.cycled_at = own_seconds()
                     log.info("database_back")
                     self.wanted.ask("the database is back", forced=False)
                 self.health.clear("database")

@@ -19,7 +19,7 @@ from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.claims import Claims
 from harvestd.runs.enrolment import Enrolment
-from harvestd.runs.heartbeat import Heartbeat
+from harvestd.runs.heartbeat import Heartbeat, own_seconds
 from harvestd.service.source_schemas import SourceSchemas
 
 log = get_logger()
@@ -67,6 +67,7 @@ class Cycle:
         due, runs_due = await self._list_due(clock.now, self.forced_at, in_hand)
         # Nothing that can fail comes after it, or a forced cycle would be forced twice.
         self.feeder.offer(due, self.catalog, self.unusable)
+        self.heartbeat.cycled_at = own_seconds()
         seconds = time.perf_counter() - started
         metrics.RUNS_DUE.set(runs_due)
         metrics.CYCLE_SECONDS.observe(seconds)
@@ -172,10 +173,10 @@ class Cycle:
         """Whether a tenant is at home here.
 
         All are where no other replica houses any, and for one that houses nobody: it works beside
-        the others, as `run --once` does.
+        the others, as `run --once` does.  One whose cycles failed is asked again by its next beat.
         """
         here = self.heartbeat
-        if not here.houses or here.living == {here.replica_id}:
+        if not here.houses or here.living <= {here.replica_id}:
             return lambda tenant_id: True
         home_of = await self.enrolment.find_homes(here.living)
         return lambda tenant_id: home_of(tenant_id) == here.replica_id
