@@ -337,3 +337,22 @@ async def test_it_looks_at_one_moment_and_cannot_write(database_url: str) -> Non
 
     assert fault.what.startswith("repeatable read is connected")
     assert refused.value.sqlstate == "25006"
+
+
+async def test_a_window_that_ended_while_the_look_began_does_not_lie_in_the_future(
+    database: Database, database_url: str
+) -> None:
+    await a_run(database_url)
+    line = database.line("the test")
+    async with (
+        line.connection() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await query(  # after BEGIN, before its snapshot
+            database_url,
+            "UPDATE data_source_run SET last_fetched_data_date = clock_timestamp(),"
+            " covered = tstzmultirange(tstzrange(origin, clock_timestamp()))",
+        )
+        rows = await connection.fetch(line.sql("find_wrong_runs"), None, timedelta(seconds=90))
+
+    assert [row["kind"] for row in rows if row["kind"] == "covered_in_the_future"] == []

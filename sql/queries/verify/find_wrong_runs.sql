@@ -8,6 +8,7 @@
 --
 -- A date after the ledger was set by hand into a gap, and stays until something is covered: it is
 -- wrong only if an attempt that began later completed.
+-- statement_timestamp: now() is before the snapshot, and a window may have ended between the two.
 SELECT looked.kind,
        run.tenant_id,
        run.data_source,
@@ -31,7 +32,7 @@ CROSS JOIN LATERAL (VALUES
              AND run.status = 'COMPLETED'
              AND run.started_at > run.cut_at)),
     ('covered_before_origin', lower(run.covered) < run.origin),
-    ('covered_in_the_future', upper(run.covered) > now()),
+    ('covered_in_the_future', upper(run.covered) > statement_timestamp()),
     ('held_by_nobody', run.replica_id IS NOT NULL AND holder.replica_id IS NULL),
     ('held_by_the_dead', holder.heartbeat_at < now() - $2::interval),
     ('retired_but_held', run.replica_id IS NOT NULL AND run.retired_at < now() - $2::interval)
