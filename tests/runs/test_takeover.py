@@ -7,8 +7,10 @@ so that it runs over the real statements (nothing may) and over a mutant (someth
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
@@ -18,10 +20,11 @@ from harvestd.database.pool import Database
 from harvestd.database.statements import load_statements
 from harvestd.loading.seats import Binding, Seats
 from harvestd.runs.claims import Claim, Claims, Listed, Refusal
-from harvestd.runs.heartbeat import HELD_AFTER_DEATHS, Heartbeat
+from harvestd.runs.heartbeat import HELD_AFTER_DEATHS, Heartbeat, reap_forever
 from harvestd.service.acts import Acts
 from harvestd.terms import RunKey, Window
-from tests.builders import a_replica, a_run, an_ending, made_roles, query, silence
+from tests.builders import LEASE, a_replica, a_run, an_ending, made_roles, query, silence
+from tests.processes import wait_until
 
 Scenario = Callable[[Database, str], Awaitable[list[str]]]
 
@@ -202,6 +205,61 @@ async def test_a_reaper_ends_the_backends_of_the_dead_and_of_nobody_else(
         assert await spared.connection.fetchval("SELECT 1") == 1
     await living_seats.close()
     await dead_seats.close()
+
+
+@asynccontextmanager
+async def reaping(reaper: Heartbeat, url: str) -> AsyncIterator[None]:
+    """Its loop; at the end no run is held any more, long before the loop's next usual round."""
+
+    async def freed() -> bool:
+        return not await query(url, "SELECT FROM data_source_run WHERE replica_id IS NOT NULL")
+
+    took_over = asyncio.Event()
+    loop = asyncio.create_task(reap_forever(reaper, took_over.set))
+    try:
+        yield
+        await wait_until(freed, "the run is freed", within=reaper.pause_seconds * 0.6)
+    finally:
+        loop.cancel()
+    assert took_over.is_set()
+
+
+async def test_a_lease_that_runs_out_wakes_the_reaper(
+    database: Database, database_url: str
+) -> None:
+    victim, reaper = await a_replica(database), await a_replica(database)
+    await Claims(database, victim.replica_id).claim(await a_run(database_url))
+    await query(
+        database_url,
+        "UPDATE harvestd.replica SET heartbeat_at = clock_timestamp() - $2 * interval '1 second'"
+        " WHERE replica_id = $1",
+        victim.replica_id,
+        LEASE.total_seconds() - 1.5,
+    )
+    async with reaping(reaper, database_url):
+        pass
+
+
+async def test_a_reaper_soon_comes_back_to_a_backend_that_takes_a_moment_to_end(
+    database: Database, database_url: str
+) -> None:
+    victim, reaper = await a_replica(database), await a_replica(database)
+    claim = await Claims(database, victim.replica_id).claim(await a_run(database_url))
+    assert isinstance(claim, Claim)
+    seats = Seats(database, await made_roles(database_url), victim.replica_id, seats_max=1)
+    async with seats.bound(Binding(claim.key, claim.run_no, claim.fence, None, None)) as seat:
+        pid = await seat.connection.fetchval("SELECT pg_backend_pid()")
+        await silence(database_url, victim.replica_id)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with paused_at("reap_bury") as (reached, go_on), reaping(reaper, database_url):
+                await asyncio.wait_for(reached.wait(), 5)
+                os.kill(pid, signal.SIGCONT)
+                go_on.set()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    await seats.close()
 
 
 async def test_a_replica_that_died_before_the_database_s_clock_was_set_back_is_reaped(

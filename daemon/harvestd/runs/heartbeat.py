@@ -28,6 +28,8 @@ log = get_logger()
 
 # Two renewals may fail before another replica can take the runs.
 RENEWALS_PER_LEASE = 3
+# Backends that were told to end take a moment, and so does a row that another reaper has.
+REAPS_PER_LEASE_MAX = 30
 HELD_AFTER_DEATHS = (
     "three processes in a row died while this script ran; why: it may be what ends or blocks "
     "them; next: look at their last lines, then change the script or its configuration, or "
@@ -56,6 +58,10 @@ class Reaped:
     marked: tuple[UUID, ...]
     ended: int
     freed: tuple[RunKey, ...]
+    fewer: bool
+    """Whether replicas that housed tenants are dead, whoever declared them so."""
+    left_seconds: float
+    """Until the first of the leases that there are runs out, if it is not renewed."""
 
 
 def own_seconds() -> float:
@@ -159,8 +165,11 @@ class Heartbeat:
         A run is freed only when no backend that is bound to it is left.
         """
         await step("reap_mark")
-        marked = await self._reap_line.fetch("mark_dead_replicas", self._lease)
-        self.living -= {row["replica_id"] for row in marked}
+        replicas = await self._reap_line.fetch("mark_dead_replicas", self._lease)
+        marked = tuple(row["replica_id"] for row in replicas if row["marked"])
+        left = {row["replica_id"]: row["left_seconds"] for row in replicas if not row["marked"]}
+        fewer = not self.living <= left.keys()
+        self.living = self.living.intersection(left)
         await step("reap_end")
         ended = await self._reap_line.fetchval("end_dead_backends")
         await step("reap_free")
@@ -168,29 +177,38 @@ class Heartbeat:
         await step("reap_bury")
         await self._reap_line.fetch("bury_replicas")
         return Reaped(
-            marked=tuple(row["replica_id"] for row in marked),
+            marked=marked,
             ended=int(ended or 0),
             freed=tuple(
                 RunKey(row["tenant_id"], row["data_source"], row["script"]) for row in freed
             ),
+            fewer=fewer,
+            left_seconds=min(left.values(), default=self.lease_seconds),
         )
 
 
 async def reap_forever(heartbeat: Heartbeat, on_reaped: Callable[[], None]) -> None:
-    """Bury the dead every third of a lease; a loop of its own, so that no beat waits for it."""
+    """Bury the dead, when their lease runs out; a loop of its own, so that no beat waits for it.
+
+    The database says how long leases last, this clock only wakes the loop: every third of a
+    lease, or at the end of one.
+    """
+    soonest = heartbeat.lease_seconds / REAPS_PER_LEASE_MAX
     while True:
-        await asyncio.sleep(heartbeat.pause_seconds)
         try:
             reaped = await heartbeat.reap()
         except DatabaseError as error:
             log.warning("reaping_failed", code=error.code, reason=error.what)
+            await asyncio.sleep(heartbeat.pause_seconds)
             continue
         for replica_id in reaped.marked:
             log.warning("replica_reaped", dead_replica_id=str(replica_id))
         if reaped.freed:
             log.warning("runs_taken_over", runs=len(reaped.freed))
-        if reaped.marked or reaped.freed:
+        if reaped.fewer or reaped.freed:
             on_reaped()
+        pause = soonest if reaped.ended else max(soonest, reaped.left_seconds)
+        await asyncio.sleep(min(pause, heartbeat.pause_seconds))
 
 
 async def find_homes(line: Line, living: frozenset[UUID]) -> Callable[[str], UUID | None]:
