@@ -12,7 +12,7 @@ SEED    ?= 1
 ASKED  = $(if $(value REPO),--repo='$(subst ','\'',$(value REPO))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format schema bench-engine bench-peers bench-load soak chaos torture lock clean
+.PHONY: help setup demo run test check format schema bench-engine bench-peers bench-load soak torture lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | awk -F'|' '{printf "%-18s %s\n", "make " substr($$1,3), $$2}'
@@ -66,12 +66,10 @@ bench-load: setup ## rows a second through db.upsert, beside the bare SQL (OPTIO
 soak: setup ## an hour at full load: memory, descriptors and speed stay as they were (OPTIONS="--minutes 10")
 	@$(PY) -m bench.soak $(OPTIONS)
 
-chaos: setup ## 2, 3 and 5 replicas, disturbed at random (SECONDS_EACH=60 SEED=11)
-	@HARVEST_TEST_CHAOS_SECONDS="$(or $(SECONDS_EACH),60)" HARVEST_TEST_SEED="$(or $(SEED),11)" $(PY) -m pytest -n 0 -s tests/replicas/test_fleet.py
-
-torture: setup ## crashes, pauses and outages, and an oracle that must find nothing (MINUTES=10 SEED=1)
-	@! $(PY) -m harvestd torture --help >/dev/null 2>&1 || $(PY) -m harvestd torture --minutes $(MINUTES) --seed $(SEED)
+torture: setup ## the long proof: schedules, crashes, outages, a fleet; an oracle looks on (MINUTES=10 SEED=1)
+	@$(PY) -m harvestd torture --minutes $(MINUTES) --seed $(SEED)
 	@$(PY) -m tests.crash.torture --minutes $(MINUTES) --seed $(SEED)
+	@HARVEST_TEST_CHAOS_MINUTES=$(MINUTES) HARVEST_TEST_SEED=$(SEED) $(PY) -m pytest -n 0 -s tests/replicas/test_fleet.py
 
 lock: ## refresh both lock files from pyproject.toml (maintainers; needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev -o requirements.lock pyproject.toml

@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from tests.builders import query
 from tests.daemons import write_plugins
@@ -66,6 +67,8 @@ class Fleet:
     running: list[Daemon] = field(default_factory=list)
     paused: list[Daemon] = field(default_factory=list)
     did: list[str] = field(default_factory=list)
+    last_beats: dict[UUID, datetime] = field(default_factory=dict)
+    """When the database last heard of those that were killed or stopped."""
 
     async def start(self) -> None:
         """One more, which has its first cycle behind it."""
@@ -77,17 +80,28 @@ class Fleet:
         """kill -9: its tenants move after the lease."""
         self.running.remove(daemon)
         await daemon.kill()
+        await self._note_last_beat(daemon)
 
     async def leave(self, daemon: Daemon) -> None:
         """SIGTERM: its tenants move at once."""
         self.running.remove(daemon)
         assert await daemon.stop() == 0
 
-    def pause(self, daemon: Daemon) -> None:
+    async def pause(self, daemon: Daemon) -> None:
         """SIGSTOP: as a machine that is suspended."""
         self.running.remove(daemon)
         daemon.process.send_signal(signal.SIGSTOP)
         self.paused.append(daemon)
+        await self._note_last_beat(daemon)
+
+    async def _note_last_beat(self, daemon: Daemon) -> None:
+        rows = await query(
+            str(self.settings["database_url"]),
+            "SELECT replica_id, heartbeat_at FROM harvestd.replica"
+            " WHERE pid = $1 AND dead_at IS NULL",
+            daemon.process.pid,
+        )
+        self.last_beats |= {row["replica_id"]: row["heartbeat_at"] for row in rows}
 
     def go_on(self, daemon: Daemon) -> None:
         """SIGCONT: it finds itself dead, if it slept for longer than its lease."""
@@ -133,7 +147,7 @@ class Fleet:
         elif kind == "kill":
             await self.kill(daemon)
         else:
-            self.pause(daemon)
+            await self.pause(daemon)
             lasts = DOZE_SECONDS if kind == "doze" else 2 * LEASE_SECONDS
             return [(asyncio.get_running_loop().time() + lasts, daemon)]
         return []
