@@ -68,6 +68,7 @@ class Cluster:
     """A running server; its sockets lie in ``sockets``, and one password serves every login."""
 
     major: int
+    pgdata: Path
     sockets: Path
     password: str
 
@@ -157,7 +158,7 @@ def stopped_cluster(version: str) -> Iterator[tuple[Cluster, Running]]:
             os.chown(folder, user.uid, user.gid)
         _initialise(pgdata, programs, user, password)
         yield (
-            Cluster(int(version), sockets, password),
+            Cluster(int(version), pgdata, sockets, password),
             lambda: _running(pgdata, sockets, programs, user),
         )
     finally:

@@ -34,7 +34,8 @@ class Daemon:
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        assert self.process.stderr is not None
+        if self.process.stderr is None:
+            return  # it logs to a file
         async for line in self.process.stderr:
             self.lines.append(line.decode(errors="replace").rstrip())
 

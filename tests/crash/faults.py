@@ -34,7 +34,9 @@ FAULTS: dict[str, Fault] = {
     "byte budget": on_surroundings.spend_budget,
     "COMMIT lost": partial(on_surroundings.cut_commit, "before"),
     "answer to COMMIT lost": partial(on_surroundings.cut_commit, "after"),
-    "disk full": on_surroundings.fill_disk,
+    "disk full": on_surroundings.fill_table_disk,
+    "disk of the log full": on_surroundings.fill_log_disk,
+    "disk of the WAL full": on_surroundings.fill_wal_disk,
     "connections exhausted": on_surroundings.take_connections,
     "replica's clock jumps": on_surroundings.jump_clock,
     "replica's clock faked": on_surroundings.fake_clock,
@@ -46,7 +48,9 @@ FAULTS: dict[str, Fault] = {
     "kill in start-up": partial(on_processes.end_in_start, signal.SIGKILL),
     "SIGHUP storm": on_processes.hang_up,
     "plugin edited": on_processes.edit_plugin,
-    "configuration deleted": on_processes.take_config,
+    "configuration deleted": partial(on_processes.take, "configuration"),
+    "tenant deleted": partial(on_processes.take, "tenant"),
+    "kill in a migration": on_processes.kill_in_migration,
 }
 
 TOGETHER = {name for name in FAULTS if name.startswith(("kill at", "COMMIT", "byte", "network"))}
@@ -55,9 +59,10 @@ TOGETHER = {name for name in FAULTS if name.startswith(("kill at", "COMMIT", "by
 
 def missing_tools(world: World) -> dict[str, str]:
     """Faults that cannot be had here, and why."""
-    missing = {}
-    if world.tmpfs is None:
-        missing["disk full"] = "mounting a tmpfs needs root"
+    missing: dict[str, str] = {}
+    if not world.disks:
+        full = [name for name in FAULTS if name.startswith("disk")]
+        missing |= dict.fromkeys(full, "mounting a tmpfs needs root")
     if not FAKETIME:
         missing["replica's clock faked"] = "libfaketime is not installed (apt-get install faketime)"
     return missing

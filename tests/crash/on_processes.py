@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import sys
 from pathlib import Path
 from typing import Literal
 
+from harvestd.database.migrations import load_migrations
 from tests.builders import query
+from tests.clusters import create_database, database_of, drop_database
 from tests.crash.world import LOOK_SECONDS, TICK_SECONDS, Replica, World
-from tests.processes import wait_until
+from tests.processes import environment, wait_until
 
 CAUSE_EVERY_SECONDS = 0.5
 HOLDING_STEPS = ("bind", "write", "checkpoint", "bookmark", "sweep", "cover", "record")
@@ -190,27 +193,90 @@ async def edit_plugin(world: World, chance: random.Random) -> None:
         path.write_text(f"{text}# edited\n", encoding="utf-8")
 
 
-async def take_config(world: World, chance: random.Random) -> None:
-    """A tenant's configuration is deleted under its runs, and comes back."""
+async def take(
+    what: Literal["configuration", "tenant"], world: World, chance: random.Random
+) -> None:
+    """A tenant, or only its configuration, is deleted under its runs, and comes back."""
     tenant = f"tenant {chance.randrange(2)}"
-    await query(world.url, "DELETE FROM tenant_data_source_config WHERE tenant_id = $1", tenant)
+    if what == "tenant":
+        await query(world.url, "DELETE FROM tenant WHERE id = $1", tenant)
+    else:
+        await query(world.url, "DELETE FROM tenant_data_source_config WHERE tenant_id = $1", tenant)
 
     async def retired() -> bool:
         return not await query(
             world.url,
-            "SELECT FROM data_source_run WHERE tenant_id = $1 AND retired_at IS NULL",
+            "SELECT FROM data_source_run WHERE tenant_id = $1"
+            " AND (retired_at IS NULL OR replica_id IS NOT NULL)",
             tenant,
         )
 
     try:
         await wait_until(retired, f"the runs of {tenant} are retired", every=LOOK_SECONDS)
     finally:
+        if what == "tenant":
+            await query(world.url, "INSERT INTO tenant (id, name) VALUES ($1, $1)", tenant)
         await query(
             world.url,
             "INSERT INTO tenant_data_source_config"
             " (tenant_id, data_source, key, value) VALUES ($1, 'chaos', 'KEY', 'value')",
             tenant,
         )
+
+
+async def kill_in_migration(world: World, chance: random.Random) -> None:
+    """kill -9 amid the migrations of another database, then two at once: all of them, once."""
+    name = await create_database(world.cluster)
+    url = world.cluster.url(name)
+
+    async def migrating() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "harvestd", "migrate"),
+            env=environment(database_url=url),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
+    try:
+        for _ in range(KILLS):
+            killed_after = chance.randrange(len(load_migrations()))
+            child = await migrating()
+
+            async def come_so_far(wanted: int = killed_after) -> bool:
+                (there,) = await query(
+                    url, "SELECT to_regclass('harvestd.schema_migration') IS NOT NULL AS yes"
+                )
+                return there["yes"] and len(await query(url, APPLIED)) >= wanted
+
+            await wait_until(come_so_far, f"{killed_after} migrations")
+            child.kill()
+            await child.wait()
+        both = [await migrating() for _ in range(2)]
+        assert [await one.wait() for one in both] == [0, 0]
+        here, whole = [
+            await query(world.cluster.admin_url(one), SHAPE)
+            for one in (name, database_of(world.url))
+        ]
+        assert here == whole, "half a migration"
+    finally:
+        await drop_database(world.cluster, name)
+
+
+KILLS = 3
+APPLIED = "SELECT FROM harvestd.schema_migration"
+# The history's partitions are made as time goes by.
+SHAPE = """
+SELECT relation.oid::regclass::text AS what, attribute.attname::text AS part,
+       format_type(attribute.atttypid, attribute.atttypmod) AS definition
+FROM pg_class AS relation
+JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid AND attribute.attnum > 0
+WHERE relation.relnamespace::regnamespace::text IN ('public', 'harvestd', 'harvestd_api')
+  AND NOT relation.relispartition
+UNION ALL
+SELECT oid::regprocedure::text, '', md5(prosrc) FROM pg_proc
+WHERE pronamespace::regnamespace::text IN ('public', 'harvestd', 'harvestd_api')
+ORDER BY 1, 2
+"""
 
 
 async def hang_up(world: World, chance: random.Random) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
+from urllib.request import urlopen
 
 import asyncpg
 
 from harvestd.database.pool import LOST, closing
 from tests.builders import query
-from tests.crash.on_processes import buried, said, someone
-from tests.crash.world import LEASE_SECONDS, LOOK_SECONDS, TICK_SECONDS, Replica, World
+from tests.crash.on_processes import HELD_BY, buried, said, someone
+from tests.crash.world import LEASE_SECONDS, LOG, LOOK_SECONDS, TICK_SECONDS, Replica, World
 from tests.processes import wait_until
 
 CONNECTIONS_AT_ONCE = 20
@@ -104,20 +108,18 @@ async def _busy(world: World, chance: random.Random) -> Replica:
     return chance.choice(busy)
 
 
-async def fill_disk(world: World, chance: random.Random) -> None:
+async def fill_table_disk(world: World, chance: random.Random) -> None:
     """The disk of the table without a key is full until an attempt failed for it."""
-    assert world.tmpfs is not None
     (moved,) = await query(
         world.admin_url,
         "SELECT count(*) AS n FROM pg_tables WHERE tablename = 'event' AND tablespace = 'small'",
     )
     if not moved["n"]:
-        space = str(world.tmpfs).replace("'", "''")
+        space = str(world.disks["table"]).replace("'", "''")
         await query(world.admin_url, f"CREATE TABLESPACE small LOCATION '{space}'")
         await query(world.admin_url, "ALTER TABLE chaos.event SET TABLESPACE small")
     # No page with room is left, such as one of rows that were rolled back the last time.
     await query(world.admin_url, "VACUUM (FULL) chaos.event")
-    filler = world.tmpfs.parent / "filler"
     since = await world.now()
 
     async def failed() -> bool:
@@ -130,16 +132,86 @@ async def fill_disk(world: World, chance: random.Random) -> None:
             )
         )
 
-    try:
-        with filler.open("wb") as file, suppress(OSError):
-            while True:
-                file.write(bytes(1 << 20))
-                file.flush()
+    with filled(world.disks["table"]):
         await wait_until(
             failed, "an attempt fails because the disk is full", within=60, every=LOOK_SECONDS
         )
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Leave no byte on it, until the end of the block."""
+    filler = disk.parent / "filler"
+    try:
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
+        yield
     finally:
         filler.unlink()
+
+
+async def fill_log_disk(world: World, chance: random.Random) -> None:
+    """The disk of one replica's log and DATA_DIR is full: it collects, and counts lost lines."""
+    disk = world.disks["log"]
+    # Alone, every tenant is at home with it.
+    await asyncio.gather(*(world.retire(one) for one in world.replicas))
+    victim = await world.start(disk=disk)
+    address = ""
+
+    async def works() -> bool:
+        nonlocal address
+        found = LISTENING.search((disk / LOG).read_text(encoding="utf-8"))
+        address = found[1] if found else ""
+        return bool(address) and bool(await query(world.url, HELD_BY, victim.pid))
+
+    async def goes_on() -> bool:
+        dropped = LINES_DROPPED.search(await asyncio.to_thread(_read, f"{address}/metrics"))
+        return bool(dropped) and bool(await query(world.url, COMPLETED_BY, victim.pid, since))
+
+    await wait_until(works, "a replica whose log is on the small disk works", every=LOOK_SECONDS)
+    with filled(disk):
+        since = await world.now()
+        await wait_until(goes_on, "it goes on without its log", every=LOOK_SECONDS)
+    await world.retire(victim)
+
+
+LISTENING = re.compile(r'"http_listening","address":"([^"]+)"')
+LINES_DROPPED = re.compile(r"^harvestd_log_lines_dropped_total [1-9]", re.MULTILINE)
+COMPLETED_BY = """
+SELECT FROM harvestd.run_history WHERE outcome = 'completed' AND started_at > $2
+AND replica_id IN (SELECT replica_id FROM harvestd.replica WHERE pid = $1)
+"""
+
+
+def _read(url: str) -> str:
+    with urlopen(url, timeout=LEASE_SECONDS) as answer:
+        return str(answer.read(), "utf-8")
+
+
+async def fill_wal_disk(world: World, chance: random.Random) -> None:
+    """The disk of the server's WAL is full: it panics, and recovers once there is room."""
+
+    async def panicked() -> bool:
+        try:
+            await query(world.admin_url, "SELECT pg_logical_emit_message(false, 'chaos', '')")
+            await query(world.admin_url, "SELECT pg_switch_wal()")
+        except (asyncpg.PostgresError, *LOST):
+            return True
+        return False
+
+    async def recovered() -> bool:
+        if world.process.poll() is not None:
+            world.server.close()
+            world.start_server()
+        with suppress(asyncpg.PostgresError, *LOST):
+            return bool(await query(world.admin_url, "SELECT pg_switch_wal()"))
+        return False
+
+    with filled(world.disks["wal"]):
+        await wait_until(panicked, "the server panics for want of room for its log")
+        await asyncio.sleep(chance.uniform(0, LEASE_SECONDS))
+    await wait_until(recovered, "the server recovers", every=LOOK_SECONDS)
 
 
 async def take_connections(world: World, chance: random.Random) -> None:

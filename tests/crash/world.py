@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,12 @@ TICK_SECONDS = 1.0
 SEATS_MAX = 4
 FIRST_IMPORT_DAYS = 0.001
 TENANTS = 3
-TMPFS_MB = 128
+DISKS = {"table": 128, "wal": 256, "log": 8}
+"""Small disks that a fault may fill, in MB; the server's log takes up 128 between checkpoints."""
 SETTLE_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 """Between two questions to the database, each on a connection of its own: no burden of ours."""
+LOG = "log of a replica"
 FAKETIME = tuple(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
 
@@ -91,7 +93,8 @@ class World:
     stack: AsyncExitStack
     lets_live: bool = False
     """Whether the launcher plants its mistake."""
-    tmpfs: Path | None = None
+    disks: dict[str, Path] = field(default_factory=dict)
+    """A folder on each of DISKS; none where this user may not mount one."""
     size: int = 0
     """How many replicas there should be."""
     raised: int = 0
@@ -108,15 +111,19 @@ class World:
         """The address of its database for the superuser."""
         return self.cluster.admin_url(database_of(self.url))
 
-    async def start(self, *, faked: bool = False) -> Replica:
-        """One more replica, which may not be ready yet; ``faked``: its time is libfaketime's."""
+    async def start(self, *, faked: bool = False, disk: Path | None = None) -> Replica:
+        """One more replica, which may not be ready yet.
+
+        ``faked``: its time is libfaketime's.  ``disk``: where its DATA_DIR is, and its log, which
+        nobody reads then.
+        """
         proxy = await self.stack.enter_async_context(Proxy(self.cluster.sockets))
         address = f"127.0.0.1:{proxy.port}"
         url = f"postgresql://app:{self.cluster.password}@{address}/{database_of(self.url)}"
         env = environment(
             database_url=url,
             plugin_dirs=self.plugins,
-            data_dir=self.folder / f"data {len(self.replicas) + len(self.gone)}",
+            data_dir=(disk or self.folder) / f"data {len(self.replicas) + len(self.gone)}",
             http_address="127.0.0.1:0",
             log_format="json",
             lease_seconds=LEASE_SECONDS,
@@ -133,16 +140,18 @@ class World:
                 "FAKETIME_NO_CACHE": "1",
                 "DONT_FAKE_MONOTONIC": "1",
             }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(HERE / "launcher.py"),
-            "run",
-            env=env,
-            cwd=ROOT,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        with ExitStack() as files:
+            log = files.enter_context((disk / LOG).open("wb")) if disk else None
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(HERE / "launcher.py"),
+                "run",
+                env=env,
+                cwd=ROOT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log or asyncio.subprocess.PIPE,
+            )
         replica = Replica(Daemon(process), proxy)
         self.replicas.append(replica)
         return replica
@@ -254,14 +263,17 @@ WHERE NOT EXISTS (SELECT FROM data_source_run)
 async def a_world(folder: Path, *, replicas: int, lets_live: bool = False) -> AsyncIterator[World]:
     """A site with its tenants, where every run came through once; all of it ends with the block."""
     async with AsyncExitStack() as stack:
-        tmpfs = stack.enter_context(small_disk())
+        disks = {name: stack.enter_context(small_disk(mb)) for name, mb in DISKS.items()}
         cluster, running = stack.enter_context(stopped_cluster(wanted_version()))
+        there = {name: disk for name, disk in disks.items() if disk is not None}
+        if "wal" in there:
+            _move_wal(cluster.pgdata / "pg_wal", there["wal"])
         server = stack.enter_context(ExitStack())
         process = server.enter_context(running())
         await create_daemon_role(cluster)
         url = cluster.url(await create_database(cluster))
         world = World(
-            cluster, url, folder, running, server, process, stack, lets_live=lets_live, tmpfs=tmpfs
+            cluster, url, folder, running, server, process, stack, lets_live=lets_live, disks=there
         )
         stack.push_async_callback(_end, world)
         world.orders.mkdir(parents=True)
@@ -275,6 +287,13 @@ async def a_world(folder: Path, *, replicas: int, lets_live: bool = False) -> As
         yield world
 
 
+def _move_wal(wal: Path, disk: Path) -> None:
+    """Let a stopped server keep its write-ahead log on another disk."""
+    subprocess.run(["cp", "-a", f"{wal}/.", str(disk)], check=True)
+    shutil.rmtree(wal)
+    wal.symlink_to(disk)
+
+
 async def _end(world: World) -> None:
     for replica in world.replicas:
         if replica.lives:
@@ -282,10 +301,10 @@ async def _end(world: World) -> None:
 
 
 @contextmanager
-def small_disk() -> Iterator[Path | None]:
-    """A file system of its own in memory; None where this user may not mount one."""
+def small_disk(mb: int) -> Iterator[Path | None]:
+    """A folder on a file system of its own in memory; None where this user may not mount one."""
     folder = Path(tempfile.mkdtemp(prefix="harvestd-chaos-", dir="/tmp"))
-    options = ["-t", "tmpfs", "-o", f"size={TMPFS_MB}m", "harvestd-chaos", str(folder)]
+    options = ["-t", "tmpfs", "-o", f"size={mb}m", "harvestd-chaos", str(folder)]
     mounted = os.geteuid() == 0 and subprocess.run(
         ["mount", *options], capture_output=True, check=False
     ).returncode == 0  # fmt: skip
