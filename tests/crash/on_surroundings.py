@@ -265,11 +265,20 @@ async def fake_clock(world: World, chance: random.Random) -> None:
     await world.retire(victim, kill=True)
 
 
+RUNS_AHEAD = """
+UPDATE data_source_run
+SET started_at = started_at + interval '1 day', completed_at = completed_at + interval '1 day',
+    due_at = due_at + interval '1 day'
+WHERE replica_id IS NULL
+RETURNING run_no
+"""
+
+
 async def set_server_clock(direction: int, world: World, chance: random.Random) -> None:
     """The database's clock is set ahead or back by a day, and a replica dies at that moment.
 
-    Simulated: what it noted of replicas is moved the other way; and of the runs that nobody
-    holds, where it is set back, by a second (by more they would rightly wait so long).
+    Simulated: what it noted of replicas is moved the other way, and where it is set back, so is
+    what it noted of triggers and of the runs that nobody holds.
     """
     days = -direction
     await query(
@@ -281,9 +290,11 @@ async def set_server_clock(direction: int, world: World, chance: random.Random) 
     if direction < 0:
         await query(
             world.url,
-            "UPDATE data_source_run SET started_at = started_at + interval '1 second',"
-            " due_at = due_at + interval '1 second' WHERE replica_id IS NULL",
+            "UPDATE harvestd.installation SET forced_at = forced_at + interval '1 day',"
+            " woken_at = woken_at + interval '1 day'",
         )
+        # Each is mended with a raised fence.
+        world.raised += len(await query(world.url, RUNS_AHEAD))
     victim = someone(world, chance)
     await world.retire(victim, kill=True)
     await query(

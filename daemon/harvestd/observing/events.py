@@ -185,6 +185,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "cycle tries again. If it recurs, report it.",
         ),
         "database_back": _event("info", "", NOTHING),
+        "clock_set_back": _event(
+            "warning",
+            "runs",
+            "Look at the clock of the database's machine: these runs had started or ended in its "
+            "future, and are due now. What they had covered beyond now left their ledgers.",
+        ),
         "migration_applied": _event("info", "migration", NOTHING),
         "prepared_transactions_admitted": _event(
             "warning",

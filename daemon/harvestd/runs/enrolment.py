@@ -75,6 +75,8 @@ class Enrolment:
         self._noted: set[int] = set()
         self._to_wake: dict[str, datetime] = {}
         """Whose change a run may not have seen, and until when it had to start."""
+        self._any_ahead = False
+        """Whether a run was listed whose dates lie in the future."""
         self._late_runs: list[int] = []
         """Under way with the content that their plugin had before it changed."""
 
@@ -168,8 +170,19 @@ class Enrolment:
     def _is_ours(self, row: Any) -> bool:
         if row["kind"] == "foreign":
             self._unfinished.add(row["tenant_id"])
-            return False
-        return True
+        elif row["kind"] == "ahead":
+            self._any_ahead = True
+        else:
+            return True
+        return False
+
+    async def mend_dates(self) -> int:
+        """Runs from before the database's clock was set back, if any was listed, are due now."""
+        if not self._any_ahead:
+            return 0
+        mended = await self._line.fetch("mend_dates_ahead")
+        self._any_ahead = False
+        return len(mended)
 
     async def note_plugins(
         self, replica_id: UUID, problems: Sequence[str], scripts: Sequence[str]

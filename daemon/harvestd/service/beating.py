@@ -35,7 +35,7 @@ class Beating:
     async def beat_forever(self) -> None:
         """A heartbeat every third of a lease; what it tells is acted upon at once."""
         pause = self.heartbeat.pause_seconds
-        seen: datetime | None = None
+        seen: tuple[datetime, datetime] | None = None
         reachable = True
         while True:
             self.health.alive_for(self.heartbeat.lease_seconds)  # /livez fails if this loop stands
@@ -57,8 +57,8 @@ class Beating:
                     self.wanted.ask("the database is back", forced=False)
                 self.health.clear("database")
                 metrics.DATABASE_UP.set(1)
-                newest = max(beat.forced_at, beat.woken_at)
-                if seen is not None and newest > seen:
+                newest = (beat.forced_at, beat.woken_at)
+                if seen not in (None, newest):  # also where that clock was set back
                     self.wanted.ask("trigger", forced=False)
                 seen = newest
                 if self.heartbeat.houses and beat.living != known:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harvestd.catalog.snapshot import EMPTY, Catalog, reload
@@ -25,6 +25,7 @@ from harvestd.service.source_schemas import SourceSchemas
 log = get_logger()
 
 FULL_COMPARISON_SECONDS = 3600.0
+CLOCK_SLACK = timedelta(minutes=1)
 NEVER = datetime(1, 1, 3, tzinfo=UTC)
 
 
@@ -63,7 +64,9 @@ class Cycle:
         await self._apply_difference()
         clock = await self.enrolment.read_clock()
         # It stays: a run that is under way now, and started before, is taken by a later cycle.
-        self.forced_at = clock.now if forced else max(clock.forced_at, self.forced_at)
+        # One of the future was noted before that clock was set back, and forces nothing.
+        known = [at for at in (clock.forced_at, self.forced_at) if at < clock.now + CLOCK_SLACK]
+        self.forced_at = clock.now if forced else max(known, default=NEVER)
         due, runs_due = await self._list_due(clock.now, self.forced_at, in_hand)
         # Nothing that can fail comes after it, or a forced cycle would be forced twice.
         self.feeder.offer(due, self.catalog, self.unusable)
@@ -127,6 +130,8 @@ class Cycle:
         difference = await self.enrolment.apply(scripts, everything=catalog_changed or hourly)
         self.feeder.outdate(difference.changed)
         await self.enrolment.wake()
+        if mended := await self.enrolment.mend_dates():
+            log.warning("clock_set_back", runs=mended)
         if hourly:
             await self.enrolment.housekeep()
         self.applied_version = self.catalog.version

@@ -5,8 +5,9 @@
 -- $3 replica_id  uuid          what the database says it holds is listed too
 -- $4 limit_rows  bigint        null: all
 -- -> tenant_id, kind ('due'; 'held' by this replica; 'orphaned': held by one that nobody knows;
---    'foreign': made by another program, and not adopted yet), runs (how many), run_no (any of
---    them), run_nos and fences (of the held), the longest overdue tenant first
+--    'foreign': made by another program, and not adopted yet; 'ahead' of this clock: see
+--    mend_dates_ahead), runs (how many), run_no (any of them), run_nos and fences (of the held),
+--    the longest overdue tenant first
 --
 -- Those of paused tenants are not due; who they are is asked once, after all else.
 -- One scan, no index: nothing that changes is indexed, so that updates stay HOT, and
@@ -24,11 +25,16 @@ FROM (SELECT run.tenant_id,
              CASE WHEN run.replica_id = $3::uuid THEN 'held'
                   WHEN run.origin IS NULL THEN 'foreign'
                   WHEN run.replica_id IS NOT NULL THEN 'orphaned'
+                  WHEN greatest(run.started_at, run.completed_at) > now() + interval '1 minute'
+                      THEN 'ahead'
                   ELSE 'due' END AS kind
       FROM public.data_source_run AS run
       WHERE run.replica_id = $3::uuid
          OR (run.retired_at IS NULL
              AND (run.origin IS NULL
+                  OR (run.replica_id IS NULL
+                      AND greatest(run.started_at, run.completed_at)
+                          > now() + interval '1 minute')
                   OR (run.not_before <= $1::timestamptz
                       AND (run.status <> 'RUNNING' OR run.replica_id IS NULL)
                       AND (run.fence = 0 OR run.started_at < $1::timestamptz)
