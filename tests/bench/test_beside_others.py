@@ -13,6 +13,7 @@ from bench.replica import GRAPH
 from bench.scratch import Server
 from bench.takeover import TENANTS, measure_takeover
 from tests.builders import query
+from tests.tools import is_missing
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def peers_python() -> Path:
     """The interpreter that has the peers, once `make bench-engine` made their environment."""
     python = peers.find_python()
     if python is None:
-        pytest.skip("no .venv-bench")
+        is_missing("no .venv-bench here (make bench-peers)")
     return python
 
 

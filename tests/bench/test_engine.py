@@ -16,6 +16,7 @@ from bench.scratch import Rate, Server
 from bench.takeover import Takeover
 from bench.tick import Tick, measure_ticks
 from tests.builders import query
+from tests.tools import is_missing
 
 TENANTS = 3
 RUNS = TENANTS * len(GRAPH)
@@ -28,10 +29,10 @@ WHERE datname = current_database() AND state = 'idle in transaction' AND backend
 
 @pytest.fixture
 def pgbench() -> Path:
-    """The program, which comes with the embedded server."""
+    """The program, from wherever the bench would take it."""
     program = yardsticks.find_pgbench()
     if program is None:
-        pytest.skip("no pgbench on this machine")
+        is_missing("no pgbench here (apt-get install postgresql)")
     return program
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from harvestd.database.embedded_programs import find_server_user
 from tests.clusters import VERSION_VARIABLE, find_server_programs
+from tests.tools import is_missing
 
 HERE = Path(__file__).parent
 TESTS = {
@@ -38,10 +39,7 @@ SECONDS = 280
 @pytest.mark.parametrize("version", sorted(TESTS))
 def test_the_database_tests_pass_on_version(version: str, tmp_path: Path) -> None:
     if find_server_programs(version, find_server_user(), tmp_path) is None:
-        missing = f"no PostgreSQL {version} here (apt-get install postgresql-{version})"
-        if os.environ.get("REQUIRE_TOOLS") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        is_missing(f"no PostgreSQL {version} here (apt-get install postgresql-{version})")
 
     tests = [str(HERE / name) for name in TESTS[version]]
     options = ["-n", "0", "-p", "no:cacheprovider"]
