@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harvestd.database.pool import Database
+from harvestd.errors import SchemaRefused
+from harvestd.loading.schemas import refuse_unfit_schema
 from tests.builders import a_replica, a_run, a_tenant, query
 from tests.cli.shell import harvestd
 
@@ -109,3 +112,43 @@ async def test_a_dry_run_of_migrate_says_when_nothing_is_left_to_do(database_url
     done = await harvestd("migrate", "--dry-run", "--json", url=database_url)
 
     assert (done.json["migrations"], done.json["schemas"]) == ([], [])
+
+
+UNFIT = {
+    "CREATE TABLE probe.t (id int);\nALTER\n  TABL probe.t": ':3: syntax error at or near "TABL"',
+    "CREATE TABLE probe.t (id int);\nCOMMIT": ":2: it begins or ends a transaction: COMMIT",
+    "CREATE TABLE probe.t (id int);\nTRUNCATE probe.t": ":2: it writes rows: TRUNCATE probe.t",
+}
+
+
+@pytest.mark.parametrize("text", UNFIT, ids=["no SQL", "transaction", "rows"])
+async def test_a_dry_run_of_migrate_refuses_a_schema_that_can_never_be_applied(
+    empty_database: str, tmp_path: Path, text: str
+) -> None:
+    schema = tmp_path / "probe" / "schema.sql"
+    schema.parent.mkdir()
+    schema.write_text(text)
+    line = ("migrate", "--dry-run", "--json")
+    done = await harvestd(*line, url=empty_database, settings={"PLUGIN_DIRS": str(tmp_path)})
+
+    assert done.code == 1
+    assert f"probe/schema.sql{UNFIT[text]}" in done.err
+    assert [refused["source"] for refused in done.json["refused"]] == ["probe"]
+    assert done.json["schemas"] == ["git"]
+
+
+async def test_a_dry_run_of_migrate_runs_nothing_of_a_schema(
+    database: Database, database_url: str
+) -> None:
+    attacks = (
+        "CREATE SCHEMA breach",
+        "CREATE TABLE t (id int); END $$; CREATE SCHEMA breach; DO $$ BEGIN NULL",
+        "DROP TABLE t; EXCEPTION WHEN OTHERS THEN CREATE SCHEMA breach",
+        "CREATE TABLE t (d text DEFAULT $unrun_0$); CREATE SCHEMA breach; --$unrun_0$)",
+    )
+    async with database.line("test").connection() as connection:
+        for text in attacks:
+            with suppress(SchemaRefused):
+                await refuse_unfit_schema(connection, source="probe", schema_sql=text)
+
+    assert await query(database_url, "SELECT FROM pg_namespace WHERE nspname = 'breach'") == []

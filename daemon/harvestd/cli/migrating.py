@@ -12,8 +12,12 @@ from harvestd.cli.reach import command_settings, reached
 from harvestd.database.migrations import load_migrations, look, migrate
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles
-from harvestd.errors import HarvestdError, Unreachable
-from harvestd.loading.schemas import apply_source_schema, unapplied_schemas
+from harvestd.errors import HarvestdError, SchemaRefused, Unreachable
+from harvestd.loading.schemas import (
+    apply_source_schema,
+    refuse_unfit_schema,
+    unapplied_schemas,
+)
 from harvestd.observing.logs import configure
 from harvestd.service.status import Status
 from harvestd.settings import Settings
@@ -31,6 +35,14 @@ class Migrated:
     """What a person should read: of an adoption, the lines for schema.prisma."""
     dry_run: bool = False
     """Whether it would be done, and was not."""
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.refused else 0
+
+    def refuse(self, source: str, error: HarvestdError) -> None:
+        self.refused.append({"source": source, "error": str(error)})
+        say_error(error)
 
 
 def migrate_database(*, dry_run: bool, as_json: bool) -> int:
@@ -59,7 +71,7 @@ def migrate_database(*, dry_run: bool, as_json: bool) -> int:
     if done.refused and not as_json:
         names = ", ".join(one["source"] for one in done.refused)
         note(f"schema.sql refused: {names}; all else is up to date")
-    return 1 if done.refused else 0
+    return done.exit_code
 
 
 def _foresee(settings: Settings, *, as_json: bool) -> int:
@@ -70,17 +82,17 @@ def _foresee(settings: Settings, *, as_json: bool) -> int:
         foreseen.notes.append(f"would take over {', '.join(adopted)}; rows and progress are kept")
     if as_json:
         print_json(foreseen)
-        return 0
+        return foreseen.exit_code
     for name in foreseen.migrations:
         print(f"would apply {name}")
     for line in foreseen.notes:
         print(line)
     for source in foreseen.schemas:
         print(f"would apply {source}/schema.sql")
-    if not foreseen.migrations and not foreseen.schemas:
+    if not foreseen.migrations and not foreseen.schemas and not foreseen.refused:
         print("the database is up to date")
     note("nothing was changed (--dry-run)")
-    return 0
+    return foreseen.exit_code
 
 
 async def _look(settings: Settings, url: str) -> tuple[Migrated, tuple[str, ...]]:
@@ -94,7 +106,14 @@ async def _look(settings: Settings, url: str) -> tuple[Migrated, tuple[str, ...]
         foreseen.migrations += [migration.name for migration in missing]
         overview = None if missing else await Status(database).overview()
         roles = Roles(overview.hex) if overview else None
-        foreseen.schemas += await unapplied_schemas(connection, roles, catalog.sources.values())
+        unapplied = await unapplied_schemas(connection, roles, catalog.sources.values())
+        for source, text in unapplied.items():
+            try:
+                await refuse_unfit_schema(connection, source=source, schema_sql=text)
+            except SchemaRefused as error:
+                foreseen.refuse(source, error)
+            else:
+                foreseen.schemas.append(source)
     return foreseen, adopted
 
 
@@ -116,8 +135,7 @@ async def _migrate(
         except Unreachable:
             raise
         except HarvestdError as error:
-            done.refused.append({"source": source.name, "error": str(error)})
-            say_error(error)
+            done.refuse(source.name, error)
         else:
             if applied:
                 done.schemas.append(source.name)

@@ -10,35 +10,37 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
-from harvestd.catalog.discover import RESERVED, Source
+from harvestd.catalog.discover import Source
 from harvestd.database.pool import LOST, Database, closing, translate
 from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
 from harvestd.database.statements import sql
 from harvestd.database.step import step
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import DatabaseError, SchemaRefused
-from harvestd.loading.ddl import DdlStatement, cut_statements, find_line, makes_schema
+from harvestd.loading.ddl import DdlStatement
 from harvestd.loading.finishing import FINISHING, Relation, finish_relation, finish_schema
-from harvestd.loading.inspection import Finding, inspect_schema
+from harvestd.loading.inspection import inspect_schema
 from harvestd.loading.ownership import ensure_schema
+from harvestd.loading.refusals import (
+    LOCK_SECONDS,
+    STATEMENT_SECONDS,
+    all_found,
+    check_name,
+    checked_statements,
+    failed,
+    left_transaction,
+)
 from harvestd.loading.writes import quoted
-from harvestd.terms import NAME
 
 # Any fixed number will do; "hsch" in ASCII.
 LOCK = 0x68736368
-STATEMENT_SECONDS = 300
-"""One statement of a schema.sql takes no longer: an index on a large table may need minutes."""
-LOCK_SECONDS = 5
-"""While a statement waits for a table, every load of it waits behind the statement."""
-FINDINGS_SHOWN_MAX = 10
 
 # RESET ALL goes first: what the file has set must not decide how our statements are read.
 OUR_SESSION = f"""
@@ -51,18 +53,7 @@ OUR_SESSION = f"""
 # put its own in the place of one.
 TRANSACTION_BEFORE = "SELECT pg_catalog.pg_current_xact_id()::text AS before"
 TRANSACTION_AFTER = "SELECT pg_catalog.pg_current_xact_id()::text AS after"
-
-ENDS_TRANSACTION = frozenset(
-    ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE"]
-)
-WRITES = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "TRUNCATE", "WITH", "VALUES"])
-GUARD_STATES = ("HD001", "HD003")
-QUERY_CANCELED = "57014"
-LOCK_NOT_AVAILABLE = "55P03"
-ABOUT_VALUES = ("22", "P0")
-"""Classes whose messages say what a row holds: wrong data, and what RAISE or ASSERT was given."""
-QUOTED = re.compile(r'"([^"]*)"|(\d+)')
-AGAIN = "correct it: it is tried again at the next tick; the tables are as they were"
+DDL = frozenset(["ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE"])
 
 
 async def apply_source_schema(
@@ -76,7 +67,7 @@ async def apply_source_schema(
     Raises: SchemaRefused, with line and statement as far as known; the old schema stays as it
     was.  DatabaseError (another replica is at it for too long, a right is missing), Unreachable.
     """
-    _check_name(source)
+    check_name(source)
     schema_hash = _hash(schema_sql)
     try:
         # Its end also ends the turn.
@@ -99,19 +90,38 @@ async def apply_source_schema(
 
 async def unapplied_schemas(
     connection: asyncpg.Connection[Any], roles: Roles | None, sources: Iterable[Source]
-) -> list[str]:
-    """Those of ``sources`` whose schema.sql was not applied and finished as it is, for these roles.
+) -> dict[str, str]:
+    """By source, each schema.sql that was not applied and finished as it is, for these roles.
 
     Writes nothing; ``roles`` None: before the first start made them, so that nothing was.
     """
-    return [
-        source.name
+    return {
+        source.name: text
         for source in sources
-        if source.schema_sql is not None
-        and not (
-            roles and await _is_applied(connection, roles, source.name, _hash(source.schema_sql))
-        )
-    ]
+        if (text := source.schema_sql) is not None
+        and not (roles and await _is_applied(connection, roles, source.name, _hash(text)))
+    }
+
+
+async def refuse_unfit_schema(
+    connection: asyncpg.Connection[Any], *, source: str, schema_sql: str
+) -> None:
+    """Raise SchemaRefused for what can be known of the file without running any of it.
+
+    That is what it must not hold, and what the server's own parser does not understand; what
+    the tables there are, or the wall, do not admit is known when it runs.
+    """
+    check_name(source)
+    for statement in checked_statements(source, schema_sql):
+        if statement.verb not in DDL:
+            continue
+        # Parsed as a part of a block that returns before it; the file cannot know how it ends.
+        end = f"$unrun_{secrets.token_hex(8)}$"
+        begin = f"DO {end} BEGIN RETURN; "
+        try:
+            await connection.execute(f"{begin}{statement.text}\n; END {end}")
+        except asyncpg.PostgresError as error:
+            raise failed(source, error, statement, sent_before=len(begin)) from None
 
 
 def _hash(schema_sql: str) -> str:
@@ -140,7 +150,7 @@ async def _turn(connection: asyncpg.Connection[Any], source: str) -> AsyncIterat
             why="it has been for ten seconds and more; replicas take turns",
             next_step="nothing to do: this replica looks again at its next tick",
         )
-        refused.sqlstate = LOCK_NOT_AVAILABLE
+        refused.sqlstate = asyncpg.LockNotAvailableError.sqlstate
         raise refused from None
     yield
 
@@ -180,7 +190,7 @@ async def _end_backends(connection: asyncpg.Connection[Any], role: str) -> None:
 
 async def _run(own: asyncpg.Connection[Any], roles: Roles, source: str, schema_sql: str) -> None:
     """The one transaction: run, inspect, finish."""
-    statements = _checked_statements(source, schema_sql)
+    statements = checked_statements(source, schema_sql)
     try:
         async with whole_transaction(own):
             await own.execute(OUR_SESSION)
@@ -190,15 +200,15 @@ async def _run(own: asyncpg.Connection[Any], roles: Roles, source: str, schema_s
                 await _run_statement(own, source, statement)
             await own.execute(OUR_SESSION)
             if await own.fetchval(TRANSACTION_AFTER) != before:
-                raise _left_transaction(source)
+                raise left_transaction(source)
             findings = await inspect_schema(own, roles, source)
             if findings:
-                raise _refusal(source, findings, statements)
+                raise all_found(source, findings, statements)
             await _finish(own, roles, source)
     except (asyncpg.PostgresError, *LOST) as error:
         if isinstance(error.__context__, SchemaRefused):
             raise error.__context__ from None  # a lost connection cannot even roll back
-        raise _failed(source, error, None) from None
+        raise failed(source, error, None) from None
 
 
 async def _run_statement(
@@ -207,7 +217,7 @@ async def _run_statement(
     try:
         await own.execute(statement.text)
     except (asyncpg.PostgresError, *LOST) as error:
-        raise _failed(source, error, statement) from None
+        raise failed(source, error, statement) from None
 
 
 async def _finish(own: asyncpg.Connection[Any], roles: Roles, source: str) -> None:
@@ -215,136 +225,3 @@ async def _finish(own: asyncpg.Connection[Any], roles: Roles, source: str) -> No
     await own.execute(";\n".join(finish_schema(roles, source)))
     for row in rows:
         await own.execute(";\n".join(finish_relation(roles, source, Relation(**row))))
-
-
-def _check_name(source: str) -> None:
-    if NAME.fullmatch(source) and source not in RESERVED and not source.startswith("pg_"):
-        return
-    raise SchemaRefused(
-        f"no data source can be called {source!r}",
-        why=f"its schema has the same name: {NAME.pattern}, not pg_* and none of "
-        + ", ".join(sorted(RESERVED)),
-        next_step="rename its folder",
-        path=f"{source}/schema.sql",
-    )
-
-
-def _checked_statements(source: str, schema_sql: str) -> tuple[DdlStatement, ...]:
-    """The statements to run.  Raises: SchemaRefused for what is no DDL by its first word."""
-    unprintable = re.search("[\x00\ud800-\udfff]", schema_sql)
-    if unprintable:
-        line = 1 + schema_sql.count("\n", 0, unprintable.start())
-        raise _refused(source, "it holds a character that PostgreSQL cannot store", line=line)
-    kept = []
-    for statement in cut_statements(schema_sql):
-        if statement.verb in ENDS_TRANSACTION:
-            raise _left_transaction(source, statement)
-        if statement.verb in WRITES:
-            raise _writes(source, statement)
-        if not makes_schema(statement, source):
-            kept.append(statement)
-    return tuple(kept)
-
-
-def _failed(source: str, error: BaseException, statement: DdlStatement | None) -> SchemaRefused:
-    """Our error for the server's: its message, unless it may quote a row; never its detail."""
-    sqlstate = str(getattr(error, "sqlstate", None) or "")
-    line = statement.line if statement else None
-    position = getattr(error, "position", None)
-    if statement is not None and position is not None:
-        line = statement.line_at(int(position))
-    if sqlstate in GUARD_STATES:
-        return _writes(source, statement)
-    what = type(error).__name__.removesuffix("Error")
-    if not isinstance(error, LOST) and _may_be_told(error, statement):
-        what = str(getattr(error, "message", None) or what)
-    where = f" in: {_begin_of(statement)}" if statement else ""
-    why, next_step = f"PostgreSQL refused it ({sqlstate}){where}", AGAIN
-    if isinstance(error, LOST):
-        why = f"the connection was lost, or took more than {STATEMENT_SECONDS} s{where}"
-    elif sqlstate == LOCK_NOT_AVAILABLE:
-        why = f"a table was in use for {LOCK_SECONDS} s and more{where}"
-        next_step = "nothing to do if it passes: it is tried again at the next tick"
-    elif statement is not None and statement.tokens[:2] == ("CREATE", "SCHEMA"):
-        next_step = f"leave it out, or write CREATE SCHEMA IF NOT EXISTS {source}: it is there"
-    elif sqlstate == QUERY_CANCELED:
-        why = f"it took more than {STATEMENT_SECONDS} s, or was cancelled{where}"
-    refused = _refused(source, what, why=why, next_step=next_step, line=line)
-    refused.in_use = sqlstate == LOCK_NOT_AVAILABLE
-    return refused
-
-
-def _may_be_told(error: BaseException, statement: DdlStatement | None) -> bool:
-    """Whether the server's message is about the file, and quotes nothing that was computed.
-
-    The owner of the tables can read them, and RAISE takes any class and text; so a message is
-    told that points into the file, or that names only what stands there.
-    """
-    sqlstate, message, context, position = (
-        str(getattr(error, name, None) or "")
-        for name in ("sqlstate", "message", "context", "position")
-    )
-    if context:  # it comes from inside a DO, or from SQL that was put together there
-        return False
-    if position:
-        return True
-    if sqlstate.startswith(ABOUT_VALUES):
-        return False
-    text = None if statement is None else statement.text.lower()
-    return text is None or all(
-        word.lower() in text for found in QUOTED.findall(message) for word in found
-    )
-
-
-def _left_transaction(source: str, statement: DdlStatement | None = None) -> SchemaRefused:
-    return _refused(
-        source,
-        "it begins or ends a transaction"
-        + (f": {_begin_of(statement)}" if statement is not None else ""),
-        why="the file runs in one transaction, with its inspection: all of it or nothing",
-        next_step="leave BEGIN, COMMIT, ROLLBACK, SAVEPOINT and PREPARE out",
-        line=None if statement is None else statement.line,
-    )
-
-
-def _writes(source: str, statement: DdlStatement | None) -> SchemaRefused:
-    return _refused(
-        source,
-        "it writes rows" + (f": {_begin_of(statement)}" if statement is not None else ""),
-        why="schema.sql is DDL only, since rows belong to tenants",
-        next_step="give a new column its value by DEFAULT; write rows in a script",
-        line=None if statement is None else statement.line,
-    )
-
-
-def _refusal(
-    source: str, findings: Sequence[Finding], statements: Sequence[DdlStatement]
-) -> SchemaRefused:
-    """One error for all that was found; its line is that of the first one found in the file."""
-    shown = findings[:FINDINGS_SHOWN_MAX]
-    lines = [find_line(statements, finding.words) for finding in shown]
-    what = [
-        finding.what + (f" (line {line})" if line is not None else "")
-        for finding, line in zip(shown, lines, strict=True)
-    ]
-    more = len(findings) - len(shown)
-    return _refused(
-        source,
-        "; ".join(what) + (f"; and {more} more" if more else ""),
-        why="all tenants' rows lie in the same tables, and the server must hold them apart",
-        next_step="; ".join(dict.fromkeys(finding.mend for finding in shown)),
-        line=next((line for line in lines if line is not None), None),
-    )
-
-
-def _refused(
-    source: str, what: str, *, why: str = "", next_step: str = AGAIN, line: int | None = None
-) -> SchemaRefused:
-    path = f"{source}/schema.sql"
-    return SchemaRefused(what, why=why, next_step=next_step, path=path, line=line)
-
-
-def _begin_of(statement: DdlStatement) -> str:
-    """The statement's beginning on one line, enough to find it by."""
-    text = " ".join(statement.text.split())
-    return text if len(text) <= 80 else text[:77] + "..."

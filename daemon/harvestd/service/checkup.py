@@ -90,7 +90,7 @@ class Facts:
             dict(row) for row in await line.fetch("list_stuck_runs", max(timedelta(hours=1), ticks))
         ]
         replicas = await Status(database).replicas()
-        return cls(server, None, missing, replicas, stuck, unapplied)
+        return cls(server, None, missing, replicas, stuck, list(unapplied))
 
 
 def check_here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
