@@ -8,7 +8,7 @@ import asyncpg
 
 from tests.builders import query
 from tests.cli.shell import harvestd
-from tests.database.test_adoption import PRISMA
+from tests.database.adoption.tables import PRISMA
 
 
 async def test_migrate_says_what_it_did_and_may_be_repeated(empty_database: str) -> None:

@@ -21,15 +21,15 @@ HERE = Path(__file__).parent
 TESTS = {
     "15": (
         "test_migrations.py",
-        "test_adoption.py",
+        "adoption",
         "test_hand_set_date.py",
-        "test_roles.py",
+        "roles",
         "test_statements.py::test_a_statement_can_be_prepared",
         "../loading/test_schemas.py",
         "../runs",
         "../service/test_daemon.py",
     ),
-    "16": ("test_roles.py", "../loading/test_schemas.py"),  # where memberships changed
+    "16": ("roles", "../loading/test_schemas.py"),  # where memberships changed
 }
 SECONDS = 280
 

@@ -12,7 +12,7 @@ from harvestd.database.migrations import migrate
 from harvestd.database.pool import closing
 from tests.builders import a_tenant, query
 from tests.daemons import SIMPLE, cycle, running_app
-from tests.database.test_adoption import PRISMA
+from tests.database.adoption.tables import PRISMA
 
 THREE_DAYS_AGO = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(
     days=3
