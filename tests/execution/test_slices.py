@@ -6,7 +6,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 from tests.builders import a_tenant, query
-from tests.daemons import PROBE, SIMPLE, cycle, in_hand, running_app, runs
+from tests.daemons import GATED, PROBE, SIMPLE, cycle, in_hand, running_app, runs
 from tests.execution.test_turns import SNAPSHOT, attempts_of, one_cycle
 
 LONG = (
@@ -18,14 +18,6 @@ import_window_duration = timedelta(days=10)
     + SIMPLE
 )
 NEEDY = 'dependencies = ["thing"]\ncatch_up = False\nasync def run(*_):\n    pass\n'
-HELD_UP = """
-import asyncio
-from pathlib import Path
-catch_up = False
-async def run(env, db, tenant_id, start_date, end_date):
-    while not Path(env["GATE"]).exists():
-        await asyncio.sleep(0.01)
-"""
 SLICE = {"slice_seconds": 0.000_001, "runs_max": 1}
 ORDER = "SELECT tenant_id, script, from_at, to_at FROM probe.event ORDER BY ctid"
 
@@ -107,15 +99,14 @@ async def test_tenants_beyond_those_in_hand_get_their_turn_before_a_long_one_end
 async def test_a_limit_of_a_data_source_holds_only_that_source(
     database_url: str, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
+    keys = {"GATES": str(tmp_path)}
     for tenant_id in ("acme", "globex", "initech"):
-        keys = {"GATE": str(gate)}
         await a_tenant(database_url, tenant_id, {"narrow": keys, "wide": keys})
-    plugins = {"narrow/main.py": HELD_UP, "wide/main.py": HELD_UP}
+    plugins = {"narrow/main.py": GATED, "wide/main.py": GATED}
     async with running_app(database_url, tmp_path, plugins, source_runs_max={"narrow": 1}) as app:
         await in_hand(app, 4)
         sources = sorted(hand.claim.key.source for hand in app.hands.by_run.values())
-        gate.touch()
+        (tmp_path / "main").touch()
         await cycle(app)
         states = await runs(database_url)
 
@@ -128,10 +119,9 @@ async def test_tenants_that_wait_for_a_narrow_limit_hold_up_no_others(
 ) -> None:
     """However many they are; and all of them come, one after the other, in this one cycle."""
     waiting = [f"t{number:02}" for number in range(30)]  # sixteen tenants are in hand at once
-    gate = tmp_path / "gate"
     for tenant_id in waiting:
-        await a_tenant(database_url, tenant_id, {"narrow": {"GATE": str(gate)}})
-    plugins = {"narrow/main.py": HELD_UP, "wide/main.py": SNAPSHOT}
+        await a_tenant(database_url, tenant_id, {"narrow": {"GATES": str(tmp_path)}})
+    plugins = {"narrow/main.py": GATED, "wide/main.py": SNAPSHOT}
     limits = {"runs_max": 2, "source_runs_max": {"narrow": 1}}
     async with running_app(database_url, tmp_path, plugins, **limits) as app:
         await in_hand(app)
@@ -139,7 +129,7 @@ async def test_tenants_that_wait_for_a_narrow_limit_hold_up_no_others(
         await one_cycle(app)
         await attempts_of(database_url, "late/wide/main", 1)
         held_up = len(app.hands.by_run)
-        gate.touch()
+        (tmp_path / "main").touch()
         await app.feeder.idle()
         states = await runs(database_url)
 
@@ -151,23 +141,22 @@ async def test_runs_whose_holders_died_hold_up_none_that_are_above_suspicion(
     database_url: str, tmp_path: Path
 ) -> None:
     suspects = [f"t{number:02}" for number in range(30)]
-    gate = tmp_path / "gate"
     for tenant_id in suspects:
-        await a_tenant(database_url, tenant_id, {"narrow": {"GATE": str(gate)}})
+        await a_tenant(database_url, tenant_id, {"narrow": {"GATES": str(tmp_path)}})
         await query(
             database_url,
             "INSERT INTO data_source_run (tenant_id, data_source, script, origin, deaths)"
             " VALUES ($1, 'narrow', 'main', now() - interval '1 day', 1)",
             tenant_id,
         )
-    plugins = {"narrow/main.py": HELD_UP, "wide/main.py": SNAPSHOT}
+    plugins = {"narrow/main.py": GATED, "wide/main.py": SNAPSHOT}
     async with running_app(database_url, tmp_path, plugins, runs_max=2) as app:
         await in_hand(app)
         await a_tenant(database_url, "late", {"wide": {"KEY": "value"}})
         await one_cycle(app)
         await attempts_of(database_url, "late/wide/main", 1)
         held_up = len(app.hands.by_run)
-        gate.touch()
+        (tmp_path / "main").touch()
         await app.feeder.idle()
         states = await runs(database_url)
 

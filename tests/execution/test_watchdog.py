@@ -55,9 +55,9 @@ async def test_a_blocked_loop_is_told_with_its_task_and_place_and_ended_once(
 
 async def test_a_loop_that_turns_is_left_alone(tmp_path: Path) -> None:
     ended: list[int] = []
-    watchdog = Watchdog(tmp_path, end_after_seconds=0.5, end=ended.append)
+    watchdog = Watchdog(tmp_path, end_after_seconds=0.75, end=ended.append)
     watchdog.start()
-    for _ in range(4):
+    for _ in range(5):
         time.sleep(0.2)  # noqa: ASYNC251 - busy, and back before the time is over
         await asyncio.sleep(0.01)
     watchdog.stop()

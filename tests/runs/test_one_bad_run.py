@@ -17,28 +17,24 @@ from tests.daemons import GATED, PROBE, cycle, in_hand, running_app, runs, write
 from tests.runs.test_claims import a_claimer, until_somebody_waits_for_a_lock
 
 IDLE = "catch_up = False\nasync def run(*_): pass\n"
-BRIEF = """
-import asyncio
-catch_up = False
-async def run(*_):
-    await asyncio.sleep(0.1)
-"""
 NAMES = ("first", "second", "third")
 
 
 async def test_an_attempt_that_ends_by_a_mistake_of_ours_ends_no_other_of_its_tenant(
     database_url: str, tmp_path: Path
 ) -> None:
-    await a_tenant(database_url, "acme", PROBE)
+    await a_tenant(database_url, "acme", {"probe": {"GATES": str(tmp_path)}})
     asked: list[str] = []
 
     async def mistaken(step: str) -> None:
         if step == "claim":
             asked.append(step)
-            if len(asked) == len(NAMES):
+            if len(asked) == len(NAMES):  # the others are under way
+                for name in NAMES:
+                    (tmp_path / name).touch()
                 raise LookupError("nobody thought of it")
 
-    plugins = {f"probe/{name}.py": BRIEF for name in NAMES}
+    plugins = {f"probe/{name}.py": GATED for name in NAMES}
     steps.hook = mistaken
     try:
         async with running_app(database_url, tmp_path, plugins) as app:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harvestd.observing.metrics import exposition
 from tests.builders import a_tenant, query
-from tests.daemons import PROBE, SIMPLE, cycle, running_app, runs, write_plugins
+from tests.daemons import GATED, PROBE, SIMPLE, cycle, in_hand, running_app, runs, write_plugins
 
 FLAKY = """
     from pathlib import Path
@@ -212,28 +212,15 @@ async def test_a_refused_schema_blocks_only_its_own_source(
 async def test_a_cycle_asked_for_during_a_cycle_or_a_run_begins_afterwards(
     database_url: str, tmp_path: Path
 ) -> None:
-    gated = """
-    import asyncio
-    from pathlib import Path
-    catch_up = False
-    async def run(env, db, tenant_id, start_date, end_date):
-        started = Path(env["GATE"] + ".started")
-        started.touch()
-        while not Path(env["GATE"]).exists():
-            await asyncio.sleep(0.01)
-    """
-    gate = tmp_path / "gate"
-    await a_tenant(database_url, "acme", {"probe": {"GATE": str(gate)}})
-    async with running_app(database_url, tmp_path, {"probe/main.py": gated}) as app:
-        async with asyncio.timeout(10):
-            while not app.hands.by_run:
-                await asyncio.sleep(0.01)
+    await a_tenant(database_url, "acme", {"probe": {"GATES": str(tmp_path)}})
+    async with running_app(database_url, tmp_path, {"probe/main.py": GATED}) as app:
+        await in_hand(app)
         for _ in range(50):
             app.reload()  # while the run is in progress
         async with asyncio.timeout(10):
             await app.cycles.get()
         (before,) = (await runs(database_url)).values()
-        gate.touch()
+        (tmp_path / "main").touch()
         async with asyncio.timeout(10):
             await app.feeder.idle()
         await cycle(app, forced=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,30 +16,36 @@ from tests.cli.shell import harvestd
 from tests.daemons import EVENT_TABLE, PROBE, SIMPLE, cycle, running_app, runs, write_plugins
 from tests.processes import wait_until
 
+TENANTS = ("acme", "globex")
 MAIN = "acme/probe/main"
+LOCK = "SELECT pg_advisory_xact_lock(4711)"
 
 
 async def test_a_schema_that_takes_long_holds_up_only_its_own_source(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for tenant_id in ("acme", "globex"):
+    for tenant_id in TENANTS:
         await a_tenant(database_url, tenant_id, {"probe": {"KEY": "v"}, "other": {"KEY": "v"}})
-    slow = EVENT_TABLE.format(source="probe") + "SELECT pg_sleep(3);"
-    files = {"probe/schema.sql": slow, "probe/main.py": SIMPLE, "other/main.py": SIMPLE}
+    takes_long = EVENT_TABLE.format(source="probe") + f"SET lock_timeout = 0; {LOCK};"
+    files = {"probe/schema.sql": takes_long, "probe/main.py": SIMPLE, "other/main.py": SIMPLE}
     monkeypatch.setattr(source_schemas, "PATIENCE_SECONDS", 0.5)
-    async with running_app(database_url, tmp_path, files) as app:
-        await app.feeder.idle()
-        before = await runs(database_url)
+    states: dict[str, dict[str, Any]] = {}
 
-        async def all_done() -> bool:
-            words = {run["word"] for run in (await runs(database_url)).values()}
-            return words == {"COMPLETED"}
+    async def others_done() -> bool:
+        states.update(await runs(database_url))
+        return {states[f"{name}/other/main"]["word"] for name in TENANTS} == {"COMPLETED"}
 
-        await wait_until(all_done, "the slow schema to be done, and its runs after it")
+    async def all_done() -> bool:
+        return {run["word"] for run in (await runs(database_url)).values()} == {"COMPLETED"}
 
-    assert before["acme/other/main"]["word"] == "COMPLETED"
-    assert before[MAIN]["word"] == "PENDING"
-    assert "it is being applied" in before[MAIN]["blocked_by"]
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(a_transaction(database_url, LOCK))
+        async with running_app(database_url, tmp_path, files):
+            await wait_until(others_done, "the runs of the other source")
+            assert states[MAIN]["word"] == "PENDING"
+            assert "it is being applied" in states[MAIN]["blocked_by"]
+            await held.aclose()
+            await wait_until(all_done, "the slow schema to be done, and its runs after it")
 
 
 async def test_an_error_that_nobody_foresaw_in_a_schema_fails_no_cycle(

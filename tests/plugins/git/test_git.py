@@ -11,7 +11,7 @@ from plugins.data_sources.git import _access, _git
 from plugins.data_sources.git._address import Repository
 from plugins.data_sources.git._reasons import Denied, explained
 
-from tests.plugins.git.world import git_for, is_group_gone, repository_at
+from tests.plugins.git.world import git_for, repository_at, until_gone
 
 TOKEN = "s3cret/token+with=signs"
 
@@ -32,7 +32,7 @@ async def test_leaving_the_block_ends_the_whole_group(git: _git.Git) -> None:
         group = int(await child.read_line())
         assert group not in (0, os.getpgrp())
 
-    assert await is_group_gone(group)
+    await until_gone(group)
 
 
 async def test_a_group_that_ignores_sigterm_is_killed_after_the_grace(
@@ -43,7 +43,7 @@ async def test_a_group_that_ignores_sigterm_is_killed_after_the_grace(
     async with git.started(shell(script), limit=_git.LOCAL) as child:
         group = int(await child.read_line())
 
-    assert await is_group_gone(group)
+    await until_gone(group)
 
 
 async def test_a_child_with_unread_output_can_be_cancelled(git: _git.Git) -> None:
@@ -61,7 +61,7 @@ async def test_a_child_with_unread_output_can_be_cancelled(git: _git.Git) -> Non
     with pytest.raises(asyncio.CancelledError):
         await reading
 
-    assert await is_group_gone(group)
+    await until_gone(group)
 
 
 async def test_a_command_that_takes_too_long_is_ended_with_its_reason(git: _git.Git) -> None:

@@ -20,9 +20,9 @@ from tests.plugins.git.world import (
     first_line,
     git_for,
     hanging_git,
-    is_group_gone,
     open_mirror,
     repository_at,
+    until_gone,
     walk,
 )
 
@@ -313,7 +313,7 @@ async def test_a_cancelled_clone_leaves_no_git_and_no_mirror(
     with pytest.raises(asyncio.CancelledError):
         await opening
 
-    assert await is_group_gone(group)
+    await until_gone(group)
     assert not list((cache / "mirrors").glob("*.git"))
 
 
@@ -331,7 +331,7 @@ async def test_an_upstream_that_stops_talking_ends_the_clone_with_its_reason(
     with pytest.raises(_git.GitError, match=r"git fetch was ended; why: it said nothing for 1 s"):
         await opening
 
-    assert await is_group_gone(group)
+    await until_gone(group)
 
 
 def test_the_world_needs_no_identity_of_the_user() -> None:

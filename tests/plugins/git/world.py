@@ -26,6 +26,8 @@ from plugins.data_sources.git import (
     _walk,
 )
 
+from tests.processes import wait_until
+
 MONDAY = 1_767_571_200
 """2026-01-05T00:00:00Z in seconds since 1970."""
 
@@ -248,13 +250,13 @@ async def first_line(pipe: Path) -> bytes:
             transport.close()
 
 
-async def is_group_gone(group: int) -> bool:
-    """Whether nothing of a process group runs any more (those unwaited for do not)."""
-    for _ in range(200):
-        if not any(_group_and_state(number) == (group, True) for number in os.listdir("/proc")):
-            return True
-        await asyncio.sleep(0.02)
-    return False
+async def until_gone(group: int) -> None:
+    """Wait until nothing of a process group runs any more (those unwaited for do not)."""
+
+    async def gone() -> bool:
+        return not any(_group_and_state(number) == (group, True) for number in os.listdir("/proc"))
+
+    await wait_until(gone, f"the process group {group} to be gone")
 
 
 def _group_and_state(number: str) -> tuple[int, bool]:
