@@ -13,9 +13,10 @@ import asyncpg
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles
 from harvestd.planning.state import after_attempt
-from harvestd.runs.claims import Ending, Listed
+from harvestd.runs.claims import Claims, Ending, Listed
 from harvestd.runs.heartbeat import Heartbeat
 from harvestd.terms import Outcome, RunKey, Window
+from tests.processes import wait_until
 
 LEASE = timedelta(seconds=30)
 TICK = timedelta(seconds=60)
@@ -83,6 +84,12 @@ async def a_replica(database: Database) -> Heartbeat:
     return heartbeat
 
 
+async def a_claimer(database: Database) -> Claims:
+    """What claims and records for a living replica."""
+    replica = await a_replica(database)
+    return Claims(database, replica.replica_id)
+
+
 def an_ending(
     outcome: Outcome = Outcome.COMPLETED, *, covered: Sequence[Window] = (), rows: int = 0
 ) -> Ending:
@@ -100,3 +107,13 @@ async def silence(url: str, replica_id: UUID) -> None:
         replica_id,
         2 * LEASE,
     )
+
+
+async def until_somebody_waits_for_a_lock(url: str, *, sessions: int = 1) -> None:
+    """Wait until so many sessions of the server wait for what another holds."""
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    async def waiting() -> bool:
+        return len(await query(url, waits)) >= sessions
+
+    await wait_until(waiting, "a statement that waits for a lock")

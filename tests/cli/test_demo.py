@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.repositories import a_repository, git
 from tests.cli.shell import CHECKOUT, harvestd, open_folder, shell, talking, terminal
-from tests.cli.test_demo_repository import a_repository, git
 
 pytestmark = pytest.mark.slow
 

@@ -16,28 +16,8 @@ from harvestd.cli.demo_repository import (
 )
 from harvestd.cli.output import Unknown
 from harvestd.errors import HarvestdError
+from tests.cli.repositories import a_repository, git
 from tests.cli.shell import CHECKOUT, environment
-
-
-def git(*arguments: str, cwd: Path, given: str = "") -> str:
-    """What git says, for a person called Ada."""
-    name = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "safe.directory=*")
-    done = subprocess.run(
-        ["git", *name, *arguments],
-        cwd=cwd,
-        input=given,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout
-
-
-def a_repository(folder: Path) -> Path:
-    folder.mkdir()
-    git("init", "--quiet", cwd=folder)
-    git("commit", "--quiet", "--allow-empty", "--message", "first", cwd=folder)
-    return folder
 
 
 def test_the_seeded_repository_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from harvestd.errors import SchemaRefused
 from harvestd.loading.schemas import refuse_unfit_schema
 from tests.builders import a_replica, a_run, a_tenant, query
 from tests.cli.shell import harvestd
+from tests.cli.stored import everything
 
 CHANGE = """
     UPDATE data_source_run
@@ -30,28 +30,6 @@ LINES: dict[str, tuple[tuple[str, ...], str]] = {
     "resume": (("tenant", "resume", "zeta"), "would go on, due now: git/commit"),
     "migrate": (("migrate",), "nothing was changed (--dry-run)"),
 }
-
-
-async def everything(url: str) -> dict[str, Any]:
-    """All rows of all our tables with their versions, and the state of every sequence."""
-    tables = await query(
-        url,
-        "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables "
-        "WHERE schemaname IN ('public', 'harvestd') ORDER BY 1",
-    )
-    seen: dict[str, Any] = {}
-    for table in tables:
-        name = table["name"]
-        rows = f"SELECT ctid::text, xmin::text, row::text FROM {name} AS row ORDER BY ctid"
-        seen[name] = await query(url, rows)
-    seen["sequences"] = await query(
-        url, "SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2"
-    )
-    seen["relations"] = await query(
-        url, "SELECT oid, relname, relacl::text FROM pg_class WHERE relkind IN ('r', 'p', 'S')"
-    )
-    seen["members"] = await query(url, "SELECT roleid, member FROM pg_auth_members ORDER BY 1, 2")
-    return seen
 
 
 @pytest.mark.parametrize("name", LINES)

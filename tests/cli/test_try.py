@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders import a_tenant, query
 from tests.cli.shell import Done, harvestd, talking, terminal
-from tests.cli.test_dry_run import everything
+from tests.cli.stored import everything
 from tests.daemons import SIMPLE, cycle, running_app, write_plugins
 from tests.processes import wait_until
 

@@ -15,9 +15,15 @@ from harvestd.database.pool import Database
 from harvestd.errors import LeaseLost, Unreachable
 from harvestd.loading.seats import Binding, Seat, Seats
 from harvestd.runs.claims import Claim, Claims
-from tests.builders import a_replica, a_run, a_transaction, made_roles, query
+from tests.builders import (
+    a_replica,
+    a_run,
+    a_transaction,
+    made_roles,
+    query,
+    until_somebody_waits_for_a_lock,
+)
 from tests.processes import wait_until
-from tests.runs.test_claims import until_somebody_waits_for_a_lock
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 TENANT = "SELECT harvestd_api.tenant()"

@@ -12,13 +12,13 @@ from harvestd.database.pool import Database
 from harvestd.errors import LeaseLost
 from harvestd.runs.claims import Claim, Claims, Listed, Refusal
 from harvestd.terms import Outcome, Window
-from tests.builders import a_replica, a_run, an_ending, query
-from tests.processes import wait_until
-
-
-async def a_claimer(database: Database) -> Claims:
-    replica = await a_replica(database)
-    return Claims(database, replica.replica_id)
+from tests.builders import (
+    a_claimer,
+    a_run,
+    an_ending,
+    query,
+    until_somebody_waits_for_a_lock,
+)
 
 
 async def taken(claims: Claims, listed: Listed) -> Claim:
@@ -176,15 +176,6 @@ async def test_a_locked_row_delays_no_other_record(database: Database, database_
             assert await claims.record(second, an_ending())
         assert not waiting.done()
     assert await waiting
-
-
-async def until_somebody_waits_for_a_lock(url: str, *, sessions: int = 1) -> None:
-    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-
-    async def waiting() -> bool:
-        return len(await query(url, waits)) >= sessions
-
-    await wait_until(waiting, "a statement that waits for a lock")
 
 
 async def test_what_the_database_holds_for_us_and_we_do_not_is_a_stray(

@@ -12,9 +12,16 @@ from harvestd.database import step as steps
 from harvestd.database.pool import Database
 from harvestd.errors import DatabaseError
 from harvestd.runs.claims import Claim, Refusal
-from tests.builders import a_run, a_tenant, a_transaction, an_ending, query
+from tests.builders import (
+    a_claimer,
+    a_run,
+    a_tenant,
+    a_transaction,
+    an_ending,
+    query,
+    until_somebody_waits_for_a_lock,
+)
 from tests.daemons import GATED, PROBE, cycle, in_hand, running_app, runs, write_plugins
-from tests.runs.test_claims import a_claimer, until_somebody_waits_for_a_lock
 
 IDLE = "catch_up = False\nasync def run(*_): pass\n"
 NAMES = ("first", "second", "third")

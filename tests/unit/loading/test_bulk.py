@@ -16,7 +16,7 @@ from harvestd.errors import WriteRefused
 from harvestd.loading.bulk import plainly_fine
 from harvestd.loading.columns import VALUE_BYTES_MAX, Column
 from harvestd.loading.values import converter
-from tests.unit.loading.test_values import a_column
+from tests.unit.loading.columns import a_column
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 FINE: dict[str, list[object]] = {

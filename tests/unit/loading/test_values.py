@@ -7,26 +7,14 @@ import uuid
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from typing import Any
 
 import pytest
 
 from harvestd.errors import WriteRefused
-from harvestd.loading.columns import VALUE_BYTES_MAX, Column
+from harvestd.loading.columns import VALUE_BYTES_MAX
 from harvestd.loading.values import converter, parameter_type, selected
 from harvestd.loading.writes import TableShape, arrays_for
-
-
-def a_column(type_: str, **changed: Any) -> Column:
-    """A column called ``title`` of ``type_``, as format_type spells it."""
-    described: dict[str, Any] = {
-        "name": "title",
-        "type": type_,
-        "is_array": type_.endswith("[]"),
-        "generated": False,
-        "in_key": False,
-    }
-    return Column(**(described | changed))
+from tests.unit.loading.columns import a_column
 
 
 def refusal(type_: str, value: object) -> str:
