@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import psutil
 
-from bench.replica import GRAPH, migrate, seed, seed_runs, write_plugins
+from bench.replica import migrate, scripts_of, seed, seed_runs, write_plugins
 from bench.scratch import Server, fetch, postmaster_of, server_seconds
 
 WITHIN_SECONDS = 60.0
@@ -55,13 +55,7 @@ class Idle:
 def measure_idle(database: Server, *, tenants: int, signals: int, seconds: float) -> Idle:
     """Default settings, five scripts a tenant, each due once a day."""
     note = database.folder / "started"
-    plugins = write_plugins(
-        database.folder / "idle plugins",
-        {
-            f"noop/{name}.py": NOTE_START.format(name=name, needs=sorted(needs))
-            for name, needs in GRAPH.items()
-        },
-    )
+    plugins = write_plugins(database.folder / "idle plugins", scripts_of(NOTE_START))
     migrate(database)
     seed(database, tenants, value=str(note))
     seed_runs(database, never_ran=True)

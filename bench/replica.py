@@ -52,13 +52,15 @@ calls = Calls()
 
 def write_no_op_plugins(folder: Path, *, interval: str = "None") -> Path:
     """The data source ``noop``: the scripts of GRAPH, due every tick or each ``interval``."""
-    return write_plugins(
-        folder,
-        {
-            f"noop/{name}.py": NO_OP.format(name=name, needs=sorted(needs), interval=interval)
-            for name, needs in GRAPH.items()
-        },
-    )
+    return write_plugins(folder, scripts_of(NO_OP, interval=interval))
+
+
+def scripts_of(template: str, **more: object) -> dict[str, str]:
+    """The files of GRAPH's scripts, each from the template with its name, needs and number."""
+    return {
+        f"noop/{name}.py": template.format(name=name, needs=sorted(needs), number=number, **more)
+        for number, (name, needs) in enumerate(GRAPH.items())
+    }
 
 
 def write_plugins(folder: Path, files: Mapping[str, str]) -> Path:

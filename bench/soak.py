@@ -22,7 +22,7 @@ import psutil
 
 from bench.figures import machine
 from bench.idle import running_daemon
-from bench.replica import GRAPH, migrate, seed, write_plugins
+from bench.replica import migrate, scripts_of, seed, write_plugins
 from bench.scratch import Server, execute, fetch, say, scratch_database, scratch_server
 
 LOOK_SECONDS = 5.0
@@ -97,14 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def soak(database: Server, *, tenants: int, seconds: float) -> list[Look]:
     """What was seen, look by look."""
-    needy = {name: needs for name, needs in GRAPH.items() if name != "epsilon"}
-    scripts = {
-        f"noop/{name}.py": NO_OP.format(name=name, needs=sorted(needs))
-        for name, needs in needy.items()
-    }
     plugins = write_plugins(
         database.folder / "soak plugins",
-        scripts | {"noop/epsilon.py": WRITING, "noop/schema.sql": ITEM},
+        scripts_of(NO_OP) | {"noop/epsilon.py": WRITING, "noop/schema.sql": ITEM},
     )
     migrate(database)
     seed(database, tenants)

@@ -14,6 +14,7 @@ from bench.replica import (
     calls,
     forced_cycles,
     migrate,
+    scripts_of,
     seed,
     seed_runs,
     settle,
@@ -72,11 +73,7 @@ def measure_writing(database: Server, way: str, tenants: int, seconds: float) ->
         database.folder / f"writing {way}",
         {
             "noop/schema.sql": SCHEMA,
-            **{
-                f"noop/{name}.py": SCRIPT.format(name=name, needs=sorted(needs), number=number)
-                + CALLS[way]
-                for number, (name, needs) in enumerate(GRAPH.items())
-            },
+            **scripts_of(SCRIPT + CALLS[way]),
         },
     )
     return in_child(_writing_in_child, database, plugins, tenants, seconds)
