@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harvestd.catalog.snapshot import EMPTY, reload
-from harvestd.cli.output import count, note, print_json, say_error
+from harvestd.cli.output import DONE, FAILED, count, note, print_json, say_error
 from harvestd.cli.reach import command_settings, reached
 from harvestd.database.migrations import load_migrations, look, migrate
 from harvestd.database.pool import Database, closing
@@ -38,7 +38,7 @@ class Migrated:
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.refused else 0
+        return FAILED if self.refused else DONE
 
     def refuse(self, source: str, error: HarvestdError) -> None:
         self.refused.append({"source": source, "error": str(error)})
