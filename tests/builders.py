@@ -84,6 +84,20 @@ async def a_replica(database: Database) -> Heartbeat:
     return heartbeat
 
 
+async def a_held_run(database: Database, url: str, key: str) -> Heartbeat:
+    """A run under way; answers the replica that holds it."""
+    heartbeat = await a_replica(database)
+    listed = await a_run(url, key)
+    await query(
+        url,
+        "UPDATE data_source_run SET status = 'RUNNING', fence = 1, replica_id = $1"
+        " WHERE run_no = $2",
+        heartbeat.replica_id,
+        listed.run_no,
+    )
+    return heartbeat
+
+
 async def a_claimer(database: Database) -> Claims:
     """What claims and records for a living replica."""
     replica = await a_replica(database)

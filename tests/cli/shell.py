@@ -70,17 +70,9 @@ async def harvestd(
         env=environment(**more),
         cwd=cwd,
     )
-    try:
-        async with asyncio.timeout(WITHIN):
-            out, err = await process.communicate(
-                given.encode() if isinstance(given, str) else given
-            )
-    finally:
-        await end(process)
-    assert process.returncode is not None
-    said = Done(process.returncode, out.decode(), err.decode())
-    assert "Traceback" not in said.err, said.err
-    return said
+    done = await ended(process, given.encode() if isinstance(given, str) else given)
+    assert "Traceback" not in done.err, done.err
+    return done
 
 
 async def shell(line: str, cwd: Path) -> Done:
@@ -93,9 +85,14 @@ async def shell(line: str, cwd: Path) -> Done:
         env=environment(),
         cwd=cwd,
     )
+    return await ended(process)
+
+
+async def ended(process: asyncio.subprocess.Process, given: bytes | None = None) -> Done:
+    """Let a process end by itself, in time."""
     try:
         async with asyncio.timeout(WITHIN):
-            out, err = await process.communicate()
+            out, err = await process.communicate(given)
     finally:
         await end(process)
     assert process.returncode is not None

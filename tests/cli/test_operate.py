@@ -9,7 +9,7 @@ import pytest
 
 from harvestd.database.pool import Database
 from harvestd.service.acts import Acts, take_over_embedded
-from tests.builders import LEASE, TICK, a_replica, a_run, a_tenant, query
+from tests.builders import LEASE, TICK, a_held_run, a_replica, a_run, a_tenant, query
 from tests.cli.shell import harvestd, terminal
 from tests.daemons import SIMPLE, cycle, running_app
 from tests.processes import wait_until
@@ -233,13 +233,7 @@ async def _run(url: str, script: str) -> dict[str, object]:
 async def test_what_a_killed_owner_held_is_free_at_once_for_the_next(
     database: Database, database_url: str
 ) -> None:
-    heartbeat = await a_replica(database)
-    await a_run(database_url, "acme/git/commit")
-    await query(
-        database_url,
-        "UPDATE data_source_run SET status = 'RUNNING', fence = 1, replica_id = $1",
-        heartbeat.replica_id,
-    )
+    heartbeat = await a_held_run(database, database_url, "acme/git/commit")
     freed = await take_over_embedded(database, lease=LEASE, tick=TICK)
     (run,) = await query(database_url, SEEN)
 

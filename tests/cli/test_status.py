@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harvestd.database.pool import Database
-from tests.builders import a_replica, a_run, a_tenant, query, silence
+from tests.builders import a_held_run, a_run, a_tenant, query, silence
 from tests.cli.shell import harvestd
 
 LONG = (
@@ -120,13 +120,7 @@ async def test_status_says_when_the_runs_of_a_silent_replica_are_free(
     database: Database, database_url: str
 ) -> None:
     await a_tenant(database_url, "acme")
-    heartbeat = await a_replica(database)
-    await a_run(database_url, "acme/git/commit")
-    await query(
-        database_url,
-        "UPDATE data_source_run SET status = 'RUNNING', fence = 1, replica_id = $1",
-        heartbeat.replica_id,
-    )
+    heartbeat = await a_held_run(database, database_url, "acme/git/commit")
     well = await harvestd("status", "acme", url=database_url)
     await query(
         database_url, "UPDATE harvestd.replica SET heartbeat_at = now() - interval '18 seconds'"

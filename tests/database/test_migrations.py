@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -27,13 +26,6 @@ def later(number: int, *, breaking: bool) -> Migration:
     """A migration that the next version might bring."""
     table = f"harvestd.later_{number}"
     return Migration(number, f"{number:04d}_later", "0" * 64, breaking, f"CREATE TABLE {table} ()")
-
-
-@pytest.fixture
-async def connection(empty_database: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty_database)
-    yield connection
-    await connection.close()
 
 
 async def applied(connection: Connection) -> list[str]:

@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from harvestd.service.http import Health, make_app, serve
 
@@ -61,6 +64,19 @@ async def serving(
         stop.set()
         await asyncio.wait([task], timeout=WITHIN)
         assert task.done()
+
+
+class Waiting:
+    """An application whose answer to ``/`` waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.app = Starlette(routes=[Route("/", self._answer)])
+
+    async def _answer(self, _: Request) -> Response:
+        self.begun.set()
+        await self.go_on.wait()
+        return PlainTextResponse("done")
 
 
 async def ask(server: Served, target: str, method: str = "GET") -> Answer:

@@ -6,13 +6,9 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from harvestd.service import http
-from tests.service.asking import WITHIN, ask, exchange, parsed, serving
+from tests.service.asking import WITHIN, Waiting, ask, exchange, parsed, serving
 
 
 async def test_garbage_and_endless_heads_are_refused() -> None:
@@ -54,23 +50,17 @@ async def test_many_idle_connections_neither_keep_a_probe_out_nor_pile_up() -> N
 
 
 async def test_idle_connections_do_not_cut_a_request_under_way() -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(_: Request) -> Response:
-        begun.set()
-        await go_on.wait()
-        return PlainTextResponse("done")
-
-    async with serving(app=Starlette(routes=[Route("/", slow)])) as server:
+    waiting = Waiting()
+    async with serving(app=waiting.app) as server:
         asking = asyncio.create_task(ask(server, "/"))
-        await asyncio.wait_for(begun.wait(), WITHIN)
+        await asyncio.wait_for(waiting.begun.wait(), WITHIN)
         idle = [
             await asyncio.open_connection(server.host, server.port)
             for _ in range(http.CONNECTIONS_MAX + 1)
         ]
         with suppress(ConnectionError):
             assert await asyncio.wait_for(idle[0][0].read(), WITHIN) == b""
-        go_on.set()
+        waiting.go_on.set()
         assert (await asyncio.wait_for(asking, WITHIN)).body == b"done"
         for _, writer in idle:
             writer.close()

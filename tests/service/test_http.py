@@ -9,13 +9,13 @@ import socket
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from harvestd.errors import SettingsError
 from harvestd.observing import metrics
 from harvestd.service.http import Health, listen, make_app, serve
-from tests.service.asking import WITHIN, ask, serving
+from tests.service.asking import WITHIN, Waiting, ask, serving
 
 
 async def test_a_process_without_problems_is_alive_and_ready() -> None:
@@ -202,18 +202,12 @@ async def test_stop_ends_it_at_once_and_frees_the_port() -> None:
 
 
 async def test_stop_lets_an_answer_under_way_finish() -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(_: Request) -> Response:
-        begun.set()
-        await go_on.wait()
-        return PlainTextResponse("done")
-
-    async with serving(app=Starlette(routes=[Route("/", slow)])) as server:
+    waiting = Waiting()
+    async with serving(app=waiting.app) as server:
         asking = asyncio.create_task(ask(server, "/"))
-        await asyncio.wait_for(begun.wait(), WITHIN)
+        await asyncio.wait_for(waiting.begun.wait(), WITHIN)
         server.stop.set()
-        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        asyncio.get_running_loop().call_later(0.1, waiting.go_on.set)
         answer = await asyncio.wait_for(asking, WITHIN)
 
     assert answer.body == b"done"

@@ -13,13 +13,6 @@ from tests.database.adoption.tables import PRISMA, ROWS, Connection
 
 
 @pytest.fixture
-async def connection(empty_database: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty_database)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def adopted(connection: Connection) -> Connection:
     await connection.execute(PRISMA + ROWS)
     await migrate(connection, explicit=True)

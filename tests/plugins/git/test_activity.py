@@ -7,21 +7,14 @@ from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from harvestd.database.pool import Database
 from harvestd.service.acts import Acts, RunsChosen
 from harvestd.terms import Window
 from tests.builders import a_tenant, query
 from tests.daemons import cycle, running_app
-from tests.plugins.git.world import Upstream, an_upstream, config
+from tests.plugins.git.world import Upstream, config
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    return an_upstream(tmp_path / "upstream")
 
 
 async def activity(url: str) -> dict[tuple[str, date], int]:

@@ -12,20 +12,10 @@ from plugins.data_sources.git import _changes, _walk
 from plugins.data_sources.git._frontier import Loaded
 from plugins.data_sources.git._parse import name_text
 
-from tests.plugins.git.world import Content, Upstream, Walked, an_upstream, open_mirror, walk
+from tests.plugins.git.world import Content, Upstream, Walked, open_mirror, walk
 
 MEGABYTE = 1 << 20
 SUBMODULE = "5" * 40
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    return an_upstream(tmp_path / "up stream.git")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
 
 
 async def changes(upstream: Upstream, cache: Path, loaded: Loaded | None = None) -> Walked:

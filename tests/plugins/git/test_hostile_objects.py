@@ -15,11 +15,6 @@ from tests.daemons import cycle, running_app
 from tests.plugins.git.world import MONDAY, Upstream, an_upstream, config, open_mirror, walk
 
 
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    return an_upstream(tmp_path / "upstream")
-
-
 def a_commit_of(upstream: Upstream, tree: str) -> str:
     """A commit of a tree, to which main leads."""
     commit = upstream.write(b"tree %s\ncommitter C <c@x> %d +0000\n\nm" % (tree.encode(), MONDAY))

@@ -27,16 +27,6 @@ from tests.plugins.git.world import (
 )
 
 
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    return an_upstream(tmp_path / "up: stream.git")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "a cache"
-
-
 def refs_of(mirror: _mirror.Mirror) -> set[str]:
     listed = Upstream(mirror.folder).git("for-each-ref", "--format=%(refname)")
     return set(listed.split())

@@ -6,17 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from plugins.data_sources.git import _mirror, _refs
 
 from tests.builders import a_tenant, query
 from tests.daemons import cycle, running_app
 from tests.plugins.git.world import Upstream, an_upstream, config, open_mirror, repository_at
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    return an_upstream(tmp_path / "up stream.git")
 
 
 async def refs(url: str) -> dict[str, dict[str, Any]]:

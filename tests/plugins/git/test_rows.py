@@ -8,17 +8,7 @@ from pathlib import Path
 import pytest
 from plugins.data_sources.git import _facts, _reading
 
-from tests.plugins.git.world import Upstream, an_upstream, open_mirror, repository_at, walk
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    return an_upstream(tmp_path / "up stream.git")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
+from tests.plugins.git.world import Upstream, open_mirror, repository_at, walk
 
 
 async def test_numbers_are_those_of_git_log_against_the_first_parent(

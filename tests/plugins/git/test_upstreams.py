@@ -28,6 +28,7 @@ from tests.plugins.git.world import (
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
+    """Its name is one that needs no quotes in GIT_REPOSITORIES."""
     return an_upstream(tmp_path / "upstream")
 
 

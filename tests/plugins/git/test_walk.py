@@ -21,16 +21,6 @@ from tests.plugins.git.world import (
 )
 
 
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    return an_upstream(tmp_path / "up stream.git")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 async def test_everything_reachable_from_any_ref_is_walked_parents_first(
     upstream: Upstream, cache: Path
 ) -> None:
