@@ -307,6 +307,17 @@ async def drop_roles(admin: asyncpg.Connection[Any], hex: str) -> None:
         await admin.execute(f"DROP OWNED BY {names}; DROP ROLE {names}")
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder with a space in its path that the embedded server's user can traverse."""
+    made = Path(tempfile.mkdtemp(prefix="hv with blank ", dir="/tmp")).resolve()
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made)
+
+
 def database_of(url: str) -> str:
     """The name of the database in an address."""
     return unquote(urlsplit(url).path.removeprefix("/"))

@@ -6,10 +6,8 @@ import asyncio
 import json
 import os
 import pty
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -218,14 +216,3 @@ def terminal(*arguments: str, settings: Mapping[str, str]) -> Iterator[Terminal]
         yield screen
     finally:
         screen.close()
-
-
-@contextmanager
-def open_folder() -> Iterator[Path]:
-    """A folder with a space in its path that the embedded server's user can traverse."""
-    made = Path(tempfile.mkdtemp(prefix="hv cli ", dir="/tmp")).resolve()
-    made.chmod(0o755)
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made)

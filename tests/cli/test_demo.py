@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.repositories import a_repository, git
-from tests.cli.shell import CHECKOUT, harvestd, open_folder, shell, talking, terminal
+from tests.cli.shell import CHECKOUT, harvestd, shell, talking, terminal
+from tests.clusters import open_folder
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_tenant, query
-from tests.cli.shell import WITHIN, Done, harvestd, open_folder, shell, talking, terminal
+from tests.cli.shell import WITHIN, Done, harvestd, shell, talking, terminal
+from tests.clusters import open_folder
 from tests.daemons import GATED, SIMPLE, write_plugins
 from tests.processes import wait_until
 

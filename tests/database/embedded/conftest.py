@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harvestd.database.embedded import EmbeddedServer, embedded_server
+from tests.clusters import open_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that the server's user can traverse; pytest's tmp_path is closed to it."""
-    yield from make_folder()
+    with open_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def module_folder() -> Iterator[Path]:
-    yield from make_folder()
-
-
-def make_folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp")).resolve()
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    with open_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
