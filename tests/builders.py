@@ -13,7 +13,7 @@ import asyncpg
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles
 from harvestd.planning.state import after_attempt
-from harvestd.runs.claims import Claims, Ending, Listed
+from harvestd.runs.claims import Claim, Claims, Ending, Listed
 from harvestd.runs.heartbeat import Heartbeat
 from harvestd.terms import Outcome, RunKey, Window
 from tests.processes import wait_until
@@ -102,6 +102,13 @@ async def a_claimer(database: Database) -> Claims:
     """What claims and records for a living replica."""
     replica = await a_replica(database)
     return Claims(database, replica.replica_id)
+
+
+async def taken(claims: Claims, listed: Listed) -> Claim:
+    """The claim of a run that nobody holds."""
+    claim = await claims.claim(listed)
+    assert isinstance(claim, Claim)
+    return claim
 
 
 def an_ending(

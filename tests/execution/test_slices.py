@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.builders import a_tenant, query
 from tests.daemons import GATED, PROBE, SIMPLE, cycle, in_hand, running_app, runs
-from tests.execution.test_turns import SNAPSHOT, attempts_of, one_cycle
+from tests.execution.turning import SNAPSHOT, attempts_of, one_cycle
 
 LONG = (
     """

@@ -7,12 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from harvestd.observing import metrics
-from harvestd.service.app import App
 from tests.builders import a_tenant, query
 from tests.daemons import GATED, PROBE, SIMPLE, WITHIN, in_hand, running_app, runs
+from tests.execution.turning import SNAPSHOT, attempts_of, gated, one_cycle
 from tests.processes import wait_until
 
-SNAPSHOT = "catch_up = False\nasync def run(*_):\n    pass\n"
 MANY_WINDOWS = (
     """
 from datetime import timedelta
@@ -20,31 +19,6 @@ import_window_duration = timedelta(minutes=1)
 """
     + SIMPLE
 )
-
-
-def gated(tmp_path: Path) -> dict[str, dict[str, str]]:
-    """A configuration with a folder for gates."""
-    (tmp_path / "gates").mkdir()
-    return {"probe": {"GATES": str(tmp_path / "gates")}}
-
-
-async def one_cycle(app: App) -> None:
-    """A tick: until its due list was handed over, not until what follows from it has ended."""
-    while not app.cycles.empty():
-        app.cycles.get_nowait()
-    app.wanted.ask("the test", forced=False)
-    async with asyncio.timeout(WITHIN):
-        await app.cycles.get()
-
-
-async def attempts_of(url: str, run: str, at_least: int) -> None:
-    """Wait until a run was completed so often."""
-
-    async def done() -> bool:
-        state = (await runs(url))[run]
-        return bool(state["word"] == "COMPLETED" and state["fence"] >= at_least)
-
-    await wait_until(done, f"{run} was completed {at_least} times")
 
 
 async def test_a_script_that_takes_long_holds_up_none_but_those_that_need_it(

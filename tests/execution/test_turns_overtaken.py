@@ -8,7 +8,7 @@ from pathlib import Path
 from harvestd.service.acts import Acts
 from tests.builders import a_tenant, query
 from tests.daemons import GATED, WITHIN, in_hand, running_app, runs, write_plugins
-from tests.execution.test_turns import SNAPSHOT, attempts_of, gated, one_cycle
+from tests.execution.turning import SNAPSHOT, attempts_of, gated, one_cycle
 from tests.processes import wait_until
 
 

@@ -17,14 +17,9 @@ from tests.builders import (
     a_run,
     an_ending,
     query,
+    taken,
     until_somebody_waits_for_a_lock,
 )
-
-
-async def taken(claims: Claims, listed: Listed) -> Claim:
-    claim = await claims.claim(listed)
-    assert isinstance(claim, Claim)
-    return claim
 
 
 async def status_of(url: str, run_no: int) -> dict[str, object]:

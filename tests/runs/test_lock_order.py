@@ -12,8 +12,15 @@ from harvestd.database.pool import Database
 from harvestd.runs.claims import Claims
 from harvestd.service.acts import Acts, RunsChosen
 from harvestd.terms import Window
-from tests.builders import a_run, a_tenant, a_transaction, query
-from tests.runs.test_claims import a_claimer, taken, until_somebody_waits_for_a_lock
+from tests.builders import (
+    a_claimer,
+    a_run,
+    a_tenant,
+    a_transaction,
+    query,
+    taken,
+    until_somebody_waits_for_a_lock,
+)
 
 NOW = datetime.now(UTC)
 YESTERDAY = Window(NOW - timedelta(days=30), NOW - timedelta(days=1))

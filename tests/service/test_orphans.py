@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from tests.builders import a_tenant, query
 from tests.daemons import GATED, in_hand, running_app, runs
-from tests.execution.test_turns import SNAPSHOT, attempts_of, gated, one_cycle
+from tests.execution.turning import SNAPSHOT, attempts_of, gated, one_cycle
 from tests.processes import wait_until
 
 MAIN = "acme/probe/main"

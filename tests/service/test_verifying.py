@@ -17,12 +17,22 @@ from harvestd.database.pool import Database
 from harvestd.database.statements import load_statements, sql_root
 from harvestd.errors import DatabaseError
 from harvestd.loading.seats import Binding, Seats
-from harvestd.runs.claims import Claim, Claims, Listed
+from harvestd.runs.claims import Claims, Listed
 from harvestd.service import verifying
 from harvestd.service.acts import Acts, RunsChosen
 from harvestd.service.verifying import WORDS, Verified, verify
 from harvestd.terms import Outcome, Window
-from tests.builders import LEASE, TICK, a_replica, a_run, a_tenant, an_ending, made_roles, query
+from tests.builders import (
+    LEASE,
+    TICK,
+    a_replica,
+    a_run,
+    a_tenant,
+    an_ending,
+    made_roles,
+    query,
+    taken,
+)
 from tests.daemons import PROBE, SIMPLE, cycle, running_app
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
@@ -48,12 +58,6 @@ async def claims(database: Database) -> Claims:
 async def listed(database_url: str) -> Listed:
     await a_tenant(database_url, "acme")
     return await a_run(database_url)
-
-
-async def taken(claims: Claims, listed: Listed) -> Claim:
-    claim = await claims.claim(listed)
-    assert isinstance(claim, Claim)
-    return claim
 
 
 async def completed(claims: Claims, listed: Listed, days: float = 3) -> Listed:
