@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from harvestd.catalog.script import Script
@@ -56,12 +56,22 @@ WHERE run.data_source = $1::text
 """Which run a worker claims next: what the feeder reads of a tenant, for the one there is."""
 
 
+TYPES = """
+SELECT unnest('{boolean[],integer[],bigint[],text[],uuid[],timestamptz[],interval[],
+                tstzrange,tstzmultirange}'::regtype[])::oid AS oid
+"""
+"""Of our statements' parameters.  The driver asks about them on each new connection, by a
+statement that takes the server as long as an attempt; asyncpg has no public call to tell it."""
+
+
 class Connections(Database):
     """The connections of one process, and its end.
 
     ``spare``: idle connections of processes that ended.  The server cannot tell them from new
     ones, and a new one costs 5 ms until it knows our statements.
     """
+
+    _types: ClassVar[list[Any]] = []
 
     def __init__(
         self,
@@ -86,7 +96,7 @@ class Connections(Database):
             spare.pop()
         self._scheduler.connecting += 1
         try:
-            connection = spare.pop() if spare else await super().connect(purpose, **options)
+            connection = spare.pop() if spare else await self._new(purpose, options)
         finally:
             self._scheduler.connecting -= 1
         if self.dead:
@@ -96,6 +106,15 @@ class Connections(Database):
         self._open[pid] = connection
         if is_seat:
             self._seats.add(pid)
+        return connection
+
+    async def _new(self, purpose: str, options: dict[str, Any]) -> Any:
+        # No time limit: a timer for each call is not free, and nothing here takes long.
+        connection: Any = await super().connect(purpose, **{**options, "statement_seconds": None})
+        if not self._types:
+            oids = [row["oid"] for row in await connection.fetch(TYPES)]
+            self._types.extend((await connection._introspect_types(oids, None))[0])
+        connection._protocol.get_settings().register_data_types(self._types)
         return connection
 
     def line(self, purpose: str) -> Line:

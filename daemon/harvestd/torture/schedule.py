@@ -147,11 +147,18 @@ class Schedule:
             ):
                 weights = [WEIGHTS.get(one.at or "", WEIGHT_UNDER_WAY) for one in able]
                 [last] = self._chance.choices(able, weights)
-            ends = await self._world.witness.doomed() if last.at == "reap_end" else ()
-            self._go(last)
-            await self._scheduler.settle()
-            await self._world.notice(ends)
+            await self._go_on(last)
+            return
         await self._scheduler.settle()
+
+    async def _go_on(self, actor: Actor) -> None:
+        """Let him go, until all is quiet again."""
+        ends = await self._world.witness.doomed() if actor.at == "reap_end" else ()
+        self._go(actor)
+        await self._scheduler.settle()
+        if ends:
+            await self._world.notice(ends)
+            await self._scheduler.settle()
 
     def _count_down(self) -> None:
         for name in list(self._paused):
@@ -283,11 +290,7 @@ class Schedule:
         """Let one actor go on until he is back where his round begins, or waits for another."""
         actor = self._scheduler.actors[name]
         while actor.waits:
-            ends = await self._world.witness.doomed() if actor.at == "reap_end" else ()
-            self._go(actor)
-            await self._scheduler.settle()
-            await self._world.notice(ends)
-            await self._scheduler.settle()
+            await self._go_on(actor)
             if await self._violated():
                 return False
             if actor.at in HOME:

@@ -20,6 +20,11 @@ SETTINGS = (
     "ALTER SYSTEM SET full_page_writes = off",
     # It would move rows at a time of its own.
     "ALTER SYSTEM SET autovacuum = off",
+    "ALTER SYSTEM SET jit = off",
+    # Few rows, and new connections: a plan for each set of parameters is never worth it.
+    "ALTER SYSTEM SET plan_cache_mode = force_generic_plan",
+    # Rows come in the order of a key, wherever those of earlier schedules lay.
+    "ALTER SYSTEM SET enable_seqscan = off",
     "SELECT pg_reload_conf()",
 )
 
