@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +15,10 @@ from harvestd.cli.output import DONE, FAILED, UsageError, count, lasting, note, 
 from harvestd.cli.reach import reached
 from harvestd.observing.logs import configure
 from harvestd.settings import load_settings
+from harvestd.torture.lane import Scratch
 from harvestd.torture.mutants import MUTANTS
 from harvestd.torture.proof import Asked, Hunted, Proof, prove
 from harvestd.torture.schedule import Told
-from harvestd.torture.scratch import Scratch
 
 MOVES_SHOWN = 60
 """The last moves of a schedule that broke a promise; --json has all."""
@@ -32,7 +30,7 @@ def torture(asked: Asked, *, as_json: bool) -> int:
     with _scratch() as scratch, open(os.devnull, "w", encoding="utf-8") as nowhere:
         # What the engine says under faults is no news here.
         configure(load_settings({}), nowhere)
-        proof = asyncio.run(_prove(scratch, asked))
+        proof = prove(scratch, asked, _note_news if as_json else _print_news)
     if as_json:
         print_json(_document(proof))
     else:
@@ -45,7 +43,7 @@ def asked_for(seed: int, minutes: float, schedules: int | None, mutant: str | No
 
     Raises: UsageError, Unknown.
     """
-    if minutes <= 0 or (schedules is not None and schedules <= 0):
+    if not minutes > 0 or (schedules is not None and schedules <= 0):
         raise UsageError(
             "there is nothing to do",
             why="--minutes and --schedules are above zero",
@@ -60,29 +58,6 @@ def asked_for(seed: int, minutes: float, schedules: int | None, mutant: str | No
     return Asked(seed, seconds, schedules, (known[mutant],), true_protocol=False)
 
 
-async def _prove(scratch: Scratch, asked: Asked) -> Proof:
-    """The proof; a signal cancels it.
-
-    As an exception it could come up inside the driver's callbacks, which swallow it.
-    """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    ended_by: list[int] = []
-
-    def end(number: int) -> None:
-        ended_by.append(number)
-        task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end, number)
-    try:
-        return await prove(scratch, asked, _tell)
-    except asyncio.CancelledError:
-        if ended_by:
-            raise SystemExit(128 + ended_by[0]) from None
-        raise
-
-
 @contextmanager
 def _scratch() -> Iterator[Scratch]:
     """A server for this process alone, and nothing left of it, also after a signal."""
@@ -90,18 +65,24 @@ def _scratch() -> Iterator[Scratch]:
     try:
         if os.geteuid() == 0:
             folder.chmod(0o711)  # the server runs as another user, and has to get there
-        with reached(load_settings({}, data_dir=folder / "data"), own=True) as at:
+        with reached(load_settings({}, data_dir=folder / "data"), own=False, makes=True) as at:
             assert at.embedded is not None
             yield Scratch(at.url, at.embedded.admin_url)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tell(news: Proof | Hunted) -> None:
+def _print_news(news: Proof | Hunted) -> None:
+    """What became of a mutant is a part of the answer, how far it is is not."""
     if isinstance(news, Hunted):
-        note(_hunt(news))
+        print(_hunt(news), flush=True)
     else:
-        note(f"{_counts(news)} ...")
+        _note_news(news)
+
+
+def _note_news(news: Proof | Hunted) -> None:
+    """All of it beside the answer."""
+    note(_hunt(news) if isinstance(news, Hunted) else f"{_counts(news)} ...")
 
 
 def _print(proof: Proof) -> None:
@@ -109,10 +90,8 @@ def _print(proof: Proof) -> None:
         print(f"{_counts(proof)}, in {lasting(proof.seconds)}")
         faults = (f"{number:,} {kind}" for kind, number in sorted(proof.faults.items()))
         print(f"faults: {', '.join(faults) or 'none'}")
-    for hunted in proof.hunted:
-        print(_hunt(hunted))
-        if hunted.told is not None and len(proof.hunted) == 1:
-            _print_schedule(hunted.told, f" --mutant {hunted.mutant.name}")
+    elif (told := proof.hunted[0].told) is not None:
+        _print_schedule(told, f" --mutant {proof.hunted[0].mutant.name}")
     if proof.violated is not None:
         print(f"BROKEN: {proof.violated.violation}")
         _print_schedule(proof.violated, "")
@@ -129,11 +108,8 @@ def _print_schedule(told: Told, mutant: str) -> None:
         print(f"  ... {len(told.moves) - MOVES_SHOWN:,} moves before")
     for move in told.moves[-MOVES_SHOWN:]:
         print(f"  {move}")
-    print(f"  moves {told.digest}; again: harvestd torture{_replay(told)}{mutant}")
-
-
-def _replay(told: Told) -> str:
-    return f" --seed {told.seed} --schedules 1"
+    again = f"harvestd torture --seed {told.seed} --schedules 1{mutant}"
+    print(f"  moves {told.digest}; again: {again}")
 
 
 def _counts(proof: Proof) -> str:
@@ -147,11 +123,10 @@ def _counts(proof: Proof) -> str:
 
 
 def _hunt(hunted: Hunted) -> str:
-    about = f"{hunted.mutant.name} ({hunted.mutant.what})"
+    name, after = hunted.mutant.name, count(hunted.schedules, "schedule")
     if hunted.told is None:
-        return f"NOT CAUGHT within {count(hunted.schedules, 'schedule')}: {about}"
-    after = count(hunted.schedules, "schedule")
-    return f"caught after {after}: {about}: {hunted.told.violation}"
+        return f"NOT CAUGHT: {name} within {after}: {hunted.mutant.what}"
+    return f"caught: {name} after {after}: {hunted.told.violation}"
 
 
 def _document(proof: Proof) -> dict[str, Any]:

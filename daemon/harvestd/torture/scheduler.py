@@ -8,7 +8,7 @@ the same order happens again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -31,8 +31,9 @@ class Stuck(Exception):
 class Actor:
     """One task of a replica, or the operator."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, moved: asyncio.Event) -> None:
         self.name = name
+        self._moved = moved
         self.at: str | None = None
         """The step before which it waits."""
         self._ending = False
@@ -77,17 +78,24 @@ class Actor:
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
 
-    async def wait_at(self, name: str, moved: Callable[[], None]) -> None:
+    async def wait_at(self, name: str) -> None:
         """Wait before the step ``name``, until somebody lets it go."""
         if self._ending:
             raise asyncio.CancelledError
         self._go = asyncio.get_running_loop().create_future()
         self.at = name
-        moved()
+        self._moved.set()
         try:
             await self._go
         finally:
             self.at = None
+
+
+async def hook(name: str) -> None:
+    """What ``step.hook`` is set to: nobody but actors waits."""
+    actor = _acting.get()
+    if actor is not None:
+        await actor.wait_at(name)
 
 
 class Scheduler:
@@ -105,15 +113,9 @@ class Scheduler:
         self._witness = witness
         self._moved = asyncio.Event()
 
-    async def hook(self, name: str) -> None:
-        """What ``step.hook`` is set to: nobody but actors waits."""
-        actor = _acting.get()
-        if actor is not None:
-            await actor.wait_at(name, self._moved.set)
-
     def begin(self, name: str, work: Coroutine[Any, Any, None]) -> Actor:
         """A new actor."""
-        actor = self.actors[name] = Actor(name)
+        actor = self.actors[name] = Actor(name, self._moved)
         actor.begin(work)
         return actor
 

@@ -188,11 +188,12 @@ SEE_BACKENDS = """
 WITH locked AS MATERIALIZED (
     SELECT DISTINCT pid FROM pg_locks WHERE NOT granted
 )
-SELECT coalesce((SELECT array_agg(pid) FROM locked), '{}') AS locked,
+SELECT coalesce(array_agg(activity.pid) FILTER (WHERE locked.pid IS NOT NULL), '{}') AS locked,
        coalesce(array_agg(activity.pid) FILTER (WHERE locked.pid IS NULL), '{}') AS working
 FROM pg_stat_activity AS activity
 LEFT JOIN locked ON locked.pid = activity.pid
 WHERE activity.backend_type = 'client backend'
+  AND activity.datname = current_database()
   AND activity.pid <> pg_backend_pid()
   AND (activity.state IS NULL OR activity.state IN ('active', 'starting'))
 """
