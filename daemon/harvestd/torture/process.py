@@ -7,9 +7,8 @@ Everything that decides or writes is production code; here it is only called in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from harvestd.catalog.script import Script
-from harvestd.database.pool import Database, Line
+from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, Unreachable
@@ -65,66 +64,39 @@ statement that takes the server as long as an attempt; asyncpg has no public cal
 
 
 class Connections(Database):
-    """The connections of one process, and its end.
-
-    ``spare``: idle connections of processes that ended.  The server cannot tell them from new
-    ones, and a new one costs 5 ms until it knows our statements.
-    """
+    """The connections of one process, and its end."""
 
     _types: ClassVar[list[Any]] = []
 
     def __init__(
-        self,
-        url: str,
-        statements: Mapping[str, str] | None,
-        scheduler: Scheduler,
-        spare: list[Any],
+        self, url: str, statements: Mapping[str, str] | None, scheduler: Scheduler
     ) -> None:
         super().__init__(url, statements)
         self._scheduler = scheduler
         self._open: dict[int, Any] = {}
-        self._seats: set[int] = set()
-        self._spare = spare
         self.dead = False
 
     async def connect(self, purpose: str, **options: Any) -> Any:
         """A new connection, unless the process has ended."""
-        self.refuse_when_dead()
-        is_seat = "user" in options
-        spare = [] if is_seat else self._spare
-        while spare and spare[-1].is_closed():
-            spare.pop()
+        self._refuse_when_dead()
         self._scheduler.connecting += 1
         try:
-            connection = spare.pop() if spare else await self._new(purpose, options)
+            # No time limit: a timer for each call is not free, and nothing here takes long.
+            options["statement_seconds"] = None
+            connection: Any = await super().connect(purpose, **options)
+            if not self._types:
+                oids = [row["oid"] for row in await connection.fetch(TYPES)]
+                self._types.extend((await connection._introspect_types(oids, None))[0])
+            connection._protocol.get_settings().register_data_types(self._types)
         finally:
             self._scheduler.connecting -= 1
+        self._open[connection.get_server_pid()] = connection
         if self.dead:
             connection.terminate()
-            self.refuse_when_dead()
-        pid = connection.get_server_pid()
-        self._open[pid] = connection
-        if is_seat:
-            self._seats.add(pid)
+            self._refuse_when_dead()
         return connection
 
-    async def _new(self, purpose: str, options: dict[str, Any]) -> Any:
-        # No time limit: a timer for each call is not free, and nothing here takes long.
-        connection: Any = await super().connect(purpose, **{**options, "statement_seconds": None})
-        if not self._types:
-            oids = [row["oid"] for row in await connection.fetch(TYPES)]
-            self._types.extend((await connection._introspect_types(oids, None))[0])
-        connection._protocol.get_settings().register_data_types(self._types)
-        return connection
-
-    def line(self, purpose: str) -> Line:
-        """As `Database.line`; it does not outlive the process."""
-        line = MortalLine(self, purpose)
-        self._lines.append(line)
-        return line
-
-    def refuse_when_dead(self) -> None:
-        """Raises: Unreachable."""
+    def _refuse_when_dead(self) -> None:
         if self.dead:
             raise Unreachable("this process has ended")
 
@@ -133,48 +105,19 @@ class Connections(Database):
         self._open = {pid: one for pid, one in self._open.items() if not one.is_closed()}
         return list(self._open)
 
-    def die(self, idle: Collection[int] = ()) -> set[int]:
-        """kill -9: its sockets close.  The backends that have to notice it.
-
-        ``idle``: those that are in no transaction; they are spared.
-        """
+    def die(self) -> set[int]:
+        """kill -9: its sockets close.  The backends that have to notice it."""
         self.dead = True
-        gone = {pid for pid in self.pids() if pid not in idle or pid in self._seats}
-        for pid, connection in self._open.items():
-            if pid in gone:
-                connection.terminate()
-            else:
-                self._spare.append(connection)
-        return gone
-
-
-class MortalLine(Line):
-    """A line that ends with its process, although its connection may be spared."""
-
-    def __init__(self, database: Connections, purpose: str) -> None:
-        super().__init__(database, purpose)
-        self._process = database
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """As `Line.connection`."""
-        self._process.refuse_when_dead()
-        async with super().connection() as connection:
-            self._process.refuse_when_dead()
-            yield connection
-
-
-@dataclass(slots=True)
-class Seen:
-    """What is seen of the replicas themselves, and must not be."""
-
-    violation: str | None = None
+        pids = set(self.pids())
+        for connection in self._open.values():
+            connection.terminate()
+        return pids
 
 
 class WatchedClaims(Claims):
     """The claims of a replica: each has the fence that follows the listed one."""
 
-    def __init__(self, database: Database, heartbeat: Heartbeat, seen: Seen) -> None:
+    def __init__(self, database: Database, heartbeat: Heartbeat, seen: list[str]) -> None:
         super().__init__(database, heartbeat.replica_id)
         self._seen = seen
 
@@ -182,7 +125,7 @@ class WatchedClaims(Claims):
         """As `Claims.claim`."""
         claim = await super().claim(listed, plugin_hash)
         if isinstance(claim, Claim) and claim.fence != listed.fence + 1:
-            self._seen.violation = "a run was claimed that was changed since it was listed"
+            self._seen.append("a run was claimed that was changed since it was listed")
         return claim
 
 
@@ -201,7 +144,7 @@ class Direct:
 class Process:
     """One replica."""
 
-    def __init__(self, name: str, database: Connections, roles: Roles, seen: Seen) -> None:
+    def __init__(self, name: str, database: Connections, roles: Roles, seen: list[str]) -> None:
         self.name = name
         self.database = database
         self._line = database.line("turns")

@@ -13,8 +13,8 @@ from harvestd.torture.lane import LANES, Scratch, endure, hunt, lanes, quicken
 from harvestd.torture.mutants import MUTANTS, Mutant
 from harvestd.torture.schedule import Told
 
-MUTANT_SCHEDULES_MAX = 100
-"""A mutant that is not caught within so many was not caught."""
+MUTANT_SCHEDULES_MAX = 300
+"""A mutant that is not caught within so many was not caught; the rarest needs about fifteen."""
 PROGRESS_SECONDS = 2.0
 
 

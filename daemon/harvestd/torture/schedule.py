@@ -83,7 +83,7 @@ class Schedule:
     async def run(self) -> Told:
         """All of it; a violation ends it."""
         world, told = self._world, self.told
-        world.seen.violation = None
+        world.seen.clear()
         upstream = Upstream(await world.witness.connection.fetchval("SELECT clock_timestamp()"))
         await world.witness.begin(upstream.items)
         await world.helper.add_tenant(TENANT, TENANT)
@@ -119,13 +119,10 @@ class Schedule:
             self._scheduler.begin(name, duty())
 
     async def _violated(self) -> bool:
-        world, told = self._world, self.told
-        found = await world.witness.violations()
-        if world.seen.violation is not None:
-            found.append(world.seen.violation)
-        if found and told.violation is None:
-            told.violation = found[0]
-        return told.violation is not None
+        found = await self._world.witness.violations() or self._world.seen
+        if found:
+            self.told.violation = found[0]
+        return bool(found)
 
     async def _move(self) -> None:
         self._count_down()

@@ -149,7 +149,8 @@ class Scheduler:
                     continue
                 except TimeoutError:
                     pass
-            locked, working, self.ghosts = await self._witness.see_backends(self.ghosts)
+            locked, working, there = await self._witness.see_backends()
+            self.ghosts &= there
             moving, leaving = self._moving(), self.ghosts - locked
             still = not (working or leaving or self.connecting)
             waiting_for_locks = len(locked - self.ghosts)

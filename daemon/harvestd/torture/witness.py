@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 LEAVE_SECONDS = 0.05
@@ -188,19 +188,14 @@ SEE_BACKENDS = """
 WITH locked AS MATERIALIZED (
     SELECT DISTINCT pid FROM pg_locks WHERE NOT granted
 )
-SELECT coalesce(array_agg(activity.pid) FILTER (WHERE locked.pid IS NOT NULL), '{}') AS locked,
-       coalesce(array_agg(activity.pid) FILTER (WHERE locked.pid IS NULL), '{}') AS working
+SELECT activity.pid,
+       locked.pid IS NOT NULL AS locked,
+       activity.state IS NULL OR activity.state IN ('active', 'starting') AS active
 FROM pg_stat_activity AS activity
 LEFT JOIN locked ON locked.pid = activity.pid
 WHERE activity.backend_type = 'client backend'
   AND activity.datname = current_database()
   AND activity.pid <> pg_backend_pid()
-  AND (activity.state IS NULL OR activity.state IN ('active', 'starting'))
-"""
-LIVING = """
-SELECT activity.pid
-FROM unnest($1::integer[]) AS ghost (pid)
-CROSS JOIN LATERAL pg_stat_get_activity(ghost.pid) AS activity
 """
 DOOMED = """
 SELECT binding.pid
@@ -220,12 +215,6 @@ FROM (SELECT locked.replica_id
       FOR NO KEY UPDATE SKIP LOCKED) AS free
 WHERE replica.replica_id = free.replica_id
 """
-IDLE = """
-SELECT activity.pid
-FROM unnest($1::integer[]) AS one (pid)
-CROSS JOIN LATERAL pg_stat_get_activity(one.pid) AS activity
-WHERE activity.state = 'idle'
-"""
 # Not truncated: with new files every connection would have to plan its statements anew.
 CLEAN = """
 DELETE FROM public.data_source_run;
@@ -244,6 +233,15 @@ DELETE FROM witness.claim;
 DELETE FROM witness.ledger;
 DELETE FROM witness.item;
 """
+
+
+class Backends(NamedTuple):
+    """By their process ids."""
+
+    locked: set[int]
+    """They wait for a lock."""
+    working: set[int]
+    there: set[int]
 
 
 class Witness:
@@ -292,10 +290,12 @@ class Witness:
             list(living),
         )
 
-    async def see_backends(self, ghosts: Collection[int]) -> tuple[set[int], set[int], set[int]]:
-        """Which backends wait for a lock, which work, and which of the ghosts are left."""
-        row = await self.connection.fetchrow(SEE_BACKENDS)
-        return set(row["locked"]), set(row["working"]), await self.living(ghosts)
+    async def see_backends(self) -> Backends:
+        """How the backends of this database are."""
+        rows = await self.connection.fetch(SEE_BACKENDS)
+        locked = {row["pid"] for row in rows if row["locked"]}
+        working = {row["pid"] for row in rows if row["active"]} - locked
+        return Backends(locked, working, {row["pid"] for row in rows})
 
     async def doomed(self) -> set[int]:
         """Backends that work for dead replicas."""
@@ -306,14 +306,3 @@ class Witness:
         await self.connection.fetch(
             "SELECT pg_terminate_backend(pid) FROM unnest($1::integer[]) AS one (pid)", list(pids)
         )
-
-    async def idle(self, pids: Collection[int]) -> set[int]:
-        """Those of these backends that are in no transaction and at no statement."""
-        rows = await self.connection.fetch(IDLE, list(pids))
-        return {row["pid"] for row in rows}
-
-    async def living(self, pids: Collection[int]) -> set[int]:
-        """Those of these backends that are still there."""
-        if not pids:
-            return set()
-        return {row["pid"] for row in await self.connection.fetch(LIVING, list(pids))}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 
 from harvestd.database.roles import Roles
 from harvestd.service.acts import Acts
 from harvestd.torture.mutants import Mutant
-from harvestd.torture.process import LEASE, Connections, Process, Seen
+from harvestd.torture.process import LEASE, Connections, Process
 from harvestd.torture.scheduler import Scheduler
 from harvestd.torture.witness import Witness
 
@@ -24,12 +23,11 @@ class World:
     def __init__(self, url: str, witness: Witness, roles: Roles, mutant: Mutant | None) -> None:
         self.witness = witness
         self.mutant = mutant
-        self.seen = Seen()
+        self.seen: list[str] = []
+        """What was seen of the replicas themselves, and must not be."""
         self.scheduler = Scheduler(witness)
         self.replicas: dict[str, Process] = {}
-        self._spare: list[Any] = []
-        # The witness knows it by its name, which a spare connection would not have.
-        self.operator = Connections(url, None, self.scheduler, [])
+        self.operator = Connections(url, None, self.scheduler)
         self.operator_line = self.operator.line("operator")
         self.acts = Acts(self.operator)
         self.helper = Acts(self.operator)
@@ -40,7 +38,7 @@ class World:
 
     async def start(self, name: str) -> Process:
         """A new process, which enters the living."""
-        database = Connections(self._url, self._statements, self.scheduler, self._spare)
+        database = Connections(self._url, self._statements, self.scheduler)
         process = self.replicas[name] = Process(name, database, self._roles, self.seen)
         await process.heartbeat.register()
         return process
@@ -57,8 +55,7 @@ class World:
 
     async def kill(self, process: Process) -> Process:
         """kill -9; soon the others find out, and a new process starts in its place."""
-        idle = await self.witness.idle(process.database.pids())
-        self.scheduler.ghosts |= process.database.die(idle)
+        self.scheduler.ghosts |= process.database.die()
         mine = [name for name in self.scheduler.actors if name.startswith(process.name)]
         await self.scheduler.end(mine)
         await self.age(2 * LEASE, process)
@@ -71,7 +68,7 @@ class World:
         """
         look = NOTICE_LOOKS
         while look and (
-            await self.witness.living(pids)
+            (await self.witness.see_backends()).there.intersection(pids)
             or any(set(pids) & set(one.database.pids()) for one in self.replicas.values())
         ):
             look -= 1
@@ -83,5 +80,3 @@ class World:
         for process in self.replicas.values():
             process.database.die()
         self.operator.die()
-        for connection in self._spare:
-            connection.terminate()
