@@ -14,7 +14,7 @@ from typing import Any
 
 from harvestd.torture.witness import Witness
 
-LOOK_SECONDS = 0.008
+LOOK_SECONDS = 0.006
 """A move that takes longer may wait for a lock: the server is asked."""
 QUIET_LOOKS = 8
 """After so many looks at a server that does nothing, nothing comes."""
