@@ -6,8 +6,10 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 from harvestd.database import step
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles
+from harvestd.errors import HarvestdError
 from harvestd.loading.schemas import apply_source_schema
 from harvestd.service.app import prepare_database
 from harvestd.torture.mutants import HOLD, MUTANTS, Mutant
@@ -107,11 +110,20 @@ async def quicken(scratch: Scratch) -> None:
 
 @contextmanager
 def lanes(scratch: Scratch) -> Iterator[ProcessPoolExecutor]:
-    """Processes that ``hunt`` and ``endure``; none is left after the block, however it ends."""
+    """Processes that ``hunt`` and ``endure``; none is left after the block, however it ends.
+
+    Raises: HarvestdError, when somebody ended one of them.
+    """
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(LANES, context, initializer=_enter, initargs=(scratch,))
     try:
         yield pool
+    except BrokenProcessPool:
+        raise HarvestdError(
+            "a process of the torture was ended by something else",
+            why="most likely the machine has too little memory",
+            next_step="free some memory, and look into the kernel's log",
+        ) from None
     finally:
         for process in multiprocessing.active_children():
             process.terminate()
@@ -147,6 +159,15 @@ def _enter(scratch: Scratch) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """One that was killed ends nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run(seed: int, mutant: Mutant | None) -> Told:
