@@ -1,7 +1,7 @@
 -- record_attempts: the ends of attempts, into their run rows and the history.
 --
 -- $1 replica_id   uuid
--- $2 endings      jsonb         [[value, ...], ...]: the columns of "asked" in their order, of which
+-- $2 endings      jsonb         [[value, ...], ...]: the columns of "asked", of which
 --      status       the row's new status
 --      outcome      for the history
 --      reason       why it waits or failed, or null
