@@ -346,7 +346,8 @@ CREATE TABLE harvestd.replica (
     dead_at timestamp with time zone,
     plugin_problems text[] DEFAULT '{}'::text[] NOT NULL,
     houses boolean DEFAULT false NOT NULL,
-    scripts text[]
+    scripts text[],
+    lease interval
 )
 WITH (fillfactor='50');
 

@@ -77,9 +77,9 @@ async def a_run(url: str, key: str = "acme/probe/main", *, days: float = 3) -> L
     return Listed(RunKey(tenant_id, source, script), rows[0]["run_no"], fence=0)
 
 
-async def a_replica(database: Database) -> Heartbeat:
+async def a_replica(database: Database, *, lease: timedelta = LEASE) -> Heartbeat:
     """A living replica."""
-    heartbeat = Heartbeat(database, uuid4(), lease=LEASE, tick=TICK)
+    heartbeat = Heartbeat(database, uuid4(), lease=lease, tick=TICK)
     await heartbeat.register()
     return heartbeat
 

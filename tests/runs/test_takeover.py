@@ -240,6 +240,19 @@ async def test_a_lease_that_runs_out_wakes_the_reaper(
         pass
 
 
+async def test_each_replica_is_judged_by_the_lease_that_it_told(
+    database: Database, database_url: str
+) -> None:
+    patient, judge = await a_replica(database, lease=3 * LEASE), await a_replica(database)
+    await silence(database_url, patient.replica_id)  # for two of the other's leases
+
+    reaped = await judge.reap()
+
+    assert reaped.marked == ()
+    await silence(database_url, patient.replica_id)
+    assert (await judge.reap()).marked == (patient.replica_id,)
+
+
 async def test_a_reaper_soon_comes_back_to_a_backend_that_takes_a_moment_to_end(
     database: Database, database_url: str
 ) -> None:

@@ -170,8 +170,7 @@ async def test_a_command_that_ends_by_itself_works_beside_and_houses_nobody(
     async with running_app(database_url, tmp_path / "one", ONE, lease_seconds=3.0) as one:
         await one.feeder.idle()
         before = await attempts(database_url)
-        # The same lease: by a shorter one it would be declared dead between two of its heartbeats.
-        plugins = {"PLUGIN_DIRS": str(tmp_path / "one/plugins"), "LEASE_SECONDS": "3"}
+        plugins = {"PLUGIN_DIRS": str(tmp_path / "one/plugins")}
         done = await harvestd("run", "--once", url=database_url, settings=plugins)
         seen = await holders(database_url, since=before)
         housing = await query(database_url, "SELECT replica_id FROM harvestd.replica WHERE houses")

@@ -15,6 +15,9 @@ from harvestd.observing import metrics
 TENANTS_PER_SLOT = 4
 """So many tenants are in hand, or wait for a narrow limit: enough to keep every slot busy."""
 SUSPECTS = "suspects/"  # no source is named so
+SUSPECT_SECONDS = 5.0
+"""A script that ends its process mostly does it at once; and one that works for hours must not keep
+all those waiting whose holder died with it."""
 
 
 class Slots:
@@ -99,6 +102,13 @@ class Taken:
         for one in reversed(slots):
             one.give_back()
 
+    def give_back_first(self) -> None:
+        """Free the first of them, if they are still taken."""
+        if self._slots:
+            first, *rest = self._slots
+            self._slots = tuple(rest)
+            first.give_back()
+
 
 class Limits:
     """The slots of all attempts, and those of data sources that have a limit of their own."""
@@ -108,7 +118,7 @@ class Limits:
         self._all = Slots(runs_max)
         self._usual = (self._all,)
         # Of the runs whose holder died only one may be what killed it: side by side, the
-        # innocent would die with it again and again.
+        # innocent would die with it again and again.  So each is alone in its first seconds.
         self._narrow = {SUSPECTS: Slots(1)} | {
             source: Slots(most) for source, most in source_runs_max.items()
         }
@@ -131,7 +141,10 @@ class Limits:
             except BaseException:
                 Taken(needed[:at]).give_back()
                 raise
-        return Taken(needed)
+        taken = Taken(needed)
+        if suspect:
+            asyncio.get_running_loop().call_later(SUSPECT_SECONDS, taken.give_back_first)
+        return taken
 
     def wanted(self, source: str, *, suspect: bool) -> bool:
         """Whether somebody could use the slot of an attempt of ``source``."""

@@ -110,6 +110,7 @@ class Heartbeat:
             socket.gethostname()[:200],
             os.getpid(),
             __version__,
+            self._lease,
         )
         self.confirmed_at = self.cycled_at = sent
         await self.beat({})

@@ -1,6 +1,6 @@
 -- mark_dead_replicas: set the one-way bit of replicas that missed their lease; who is left.
 --
--- $1 lease  interval
+-- $1 lease  interval   of replicas that did not say how long theirs is
 -- -> replica_id, marked (it is dead from now on), left_seconds (until its lease runs out: 0 or
 --    less where another reaper, or its heartbeat, has its row at this moment)
 --
@@ -11,8 +11,9 @@ WITH overdue AS (
     SELECT replica.replica_id
     FROM harvestd.replica AS replica
     WHERE replica.dead_at IS NULL
-      AND replica.heartbeat_at NOT BETWEEN clock_timestamp() - $1::interval
-                                       AND clock_timestamp() + $1::interval
+      AND replica.heartbeat_at
+          NOT BETWEEN clock_timestamp() - coalesce(replica.lease, $1::interval)
+                  AND clock_timestamp() + coalesce(replica.lease, $1::interval)
     ORDER BY replica.replica_id
     FOR UPDATE SKIP LOCKED
 ),
@@ -25,8 +26,8 @@ marked AS (
 )
 SELECT replica.replica_id,
        marked.replica_id IS NOT NULL AS marked,
-       extract(epoch FROM replica.heartbeat_at + $1::interval - clock_timestamp())::float8
-           AS left_seconds
+       extract(epoch FROM replica.heartbeat_at + coalesce(replica.lease, $1::interval)
+                          - clock_timestamp())::float8 AS left_seconds
 FROM harvestd.replica AS replica
 LEFT JOIN marked ON marked.replica_id = replica.replica_id
 WHERE replica.dead_at IS NULL

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from harvestd.execution.limits import Slots
+from harvestd.execution.limits import Limits, Slots
 
 
 async def use(slots: Slots) -> None:
@@ -61,3 +61,19 @@ async def test_tenants_that_wait_take_turns_however_many_runs_each_has() -> None
 
     assert order == ["many", "few", "one", "many", "few", "many", "many"]
     assert (slots.taken, slots.wanted) == (0, False)
+
+
+async def test_a_suspect_is_alone_among_suspects_in_its_first_seconds_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harvestd.execution.limits.SUSPECT_SECONDS", 0.001)
+    limits = Limits(3, {})
+    first = await limits.take("probe", "acme", suspect=True)
+    second = await asyncio.wait_for(limits.take("probe", "globex", suspect=True), 5)
+
+    first.give_back()
+    second.give_back()
+    third = await asyncio.wait_for(limits.take("probe", "acme", suspect=True), 5)
+    third.give_back()
+    for _ in range(3):  # each slot was given back once
+        await asyncio.wait_for(limits.take("probe", "acme", suspect=False), 5)
