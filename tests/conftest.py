@@ -6,11 +6,13 @@ server's package.  The daemon's role is a plain one: no superuser, CREATEROLE.
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
+import uvloop
 from hypothesis import settings
 
 from harvestd.database.migrations import migrate
@@ -30,6 +32,11 @@ settings.register_profile("suite", database=None, deadline=None)
 settings.load_profile("suite")
 # Whatever runs the suite in the background may ignore it, and so would our children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop of `harvestd run`."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

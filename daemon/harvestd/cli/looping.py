@@ -14,6 +14,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import uvloop
+
 LEFT_SECONDS = 2.0
 """How long what is left may take to end."""
 
@@ -22,7 +24,7 @@ T = TypeVar("T")
 
 def run_beside_scripts(main: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`; what does not end with ``main`` is left behind after LEFT_SECONDS."""
-    runner = asyncio.Runner()
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
         return runner.run(main)
     finally:
