@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from harvestd.database import step as steps
 from harvestd.service.acts import Acts
 from tests.builders import a_tenant, query
 from tests.daemons import GATED, WITHIN, in_hand, running_app, runs, write_plugins
@@ -66,6 +69,35 @@ async def test_an_edited_plugin_and_a_new_script_start_beside_an_attempt_of_the_
         (tmp_path / "gates" / "long").touch()
 
     assert states["acme/probe/long"]["word"] == "RUNNING"
+
+
+async def test_what_needs_a_run_that_another_took_since_it_was_listed_is_not_blocked(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_tenant(database_url, "acme", {"probe": {"KEY": "x"}})
+    plugins = {
+        "probe/needed.py": 'resources = ["thing"]\n' + SNAPSHOT,
+        "probe/needy.py": 'dependencies = ["thing"]\n' + SNAPSHOT,
+    }
+    claims = 0
+
+    async def another_was_first(name: str) -> None:
+        nonlocal claims
+        claims += name == "claim"
+        if name == "claim" and claims == 1:
+            await query(
+                database_url, "UPDATE data_source_run SET fence = 1 WHERE script = 'needed'"
+            )
+
+    monkeypatch.setattr(steps, "hook", another_was_first)
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await app.feeder.idle()
+        states = await runs(database_url)
+        await one_cycle(app)
+        await attempts_of(database_url, "acme/probe/needy", 1)
+
+    assert states["acme/probe/needy"]["fence"] == 0
+    assert states["acme/probe/needy"]["blocked_by"] is None
 
 
 async def test_a_long_backfill_goes_on_with_a_new_configuration_after_its_slice(

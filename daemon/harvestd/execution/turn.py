@@ -25,7 +25,7 @@ from harvestd.execution.readiness import (
 from harvestd.execution.runner import Parts, attempt_run
 from harvestd.observing.logs import get_logger, report_database_error
 from harvestd.observing.redaction import Redactor
-from harvestd.runs.claims import Listed
+from harvestd.runs.claims import Listed, Refusal
 from harvestd.terms import Outcome, ScriptName
 
 log = get_logger()
@@ -212,10 +212,9 @@ class Turn:
         slot = await self._limits.take(name.source, self._found.tenant.tenant_id, suspect=suspect)
         try:
             found, script = self._found, self._catalog.script(name)
-            if self._starts_nothing():
+            # Perhaps removed while it waited for the slot.
+            if self._starts_nothing() or script is None or not self._has(name, found):
                 return None
-            if script is None or not self._has(name, found):
-                return None  # removed while it waited for the slot
             outcome = await attempt_run(
                 self._parts,
                 self._listed[name],
@@ -236,7 +235,11 @@ class Turn:
             return None
         finally:
             slot.give_back()
-        return outcome if isinstance(outcome, Outcome) else None
+        if isinstance(outcome, Refusal):
+            # Somebody else is at it, or was since it was listed: what needs it is not blocked.
+            self._postponed[name] = Postponed(again=False)
+            return None
+        return outcome
 
     def _redactor(self, source: str) -> Redactor:
         """One for all scripts of a data source: they share its configuration."""
