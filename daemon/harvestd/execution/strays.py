@@ -17,7 +17,7 @@ from weakref import WeakSet
 from harvestd.errors import ScriptFailed
 
 # Workers of executors stay for whoever comes next, by design; asyncio waits for children in one.
-NOBODYS = ("asyncio", "ThreadPoolExecutor-")
+NOBODYS = ("asyncio", "uvloop", "ThreadPoolExecutor-")
 
 
 class Started:

@@ -41,7 +41,7 @@ GiB = 1 << 30
 # (index-pack), which setting them from outside comes too late for.  512 bytes are a block; what
 # -d counts, in KiB, is what git may fill, not the packs that it maps.
 BOUNDED = """\
-ulimit -c 0; ulimit -f "$0"; ulimit -d "$1"; shift
+umask 077; ulimit -c 0; ulimit -f "$0"; ulimit -d "$1"; shift
 exec git --no-replace-objects -c core.hooksPath=/dev/null "$@"
 """
 NOT_FOUND = 127
@@ -151,7 +151,6 @@ class Git:
             cwd="/",
             start_new_session=True,
             pass_fds=keep,
-            umask=0o077,
         )
         command = next(word for word in arguments if _COMMAND.fullmatch(word))
         child = Child(process, command, limit, self.secrets)
