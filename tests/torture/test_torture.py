@@ -16,7 +16,7 @@ from harvestd.torture.mutants import MUTANTS, Change
 from tests.cli.shell import environment, harvestd
 from tests.processes import wait_until
 
-MINUTES = 0.15
+MINUTES = 0.33
 """Mutants and the true protocol together; `harvestd torture` alone takes a minute."""
 
 
