@@ -118,10 +118,11 @@ async def test_a_script_that_leaves_something_behind_has_failed(
 
 
 TIDY = """
-import asyncio, threading
+import asyncio, threading, time
 catch_up = False
 async def run(*_):
-    await asyncio.to_thread(int)
+    # side by side, so that the loop's executor makes workers for this script, who stay
+    await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(32)))
     thread = threading.Thread(target=int)
     thread.start()
     thread.join()
