@@ -45,6 +45,7 @@ REPLICA = ReplicaSeen(
     __version__,
     NOW,
     silent_seconds=1.0,
+    lease_seconds=None,
     houses=True,
     holds=0,
     plugin_problems=[],
@@ -97,6 +98,10 @@ def test_each_replica_counts_and_so_do_its_silence_and_its_version() -> None:
     assert levels(replace(FACTS, replicas=[REPLICA] * 4), seats_max=5) == {}
     assert levels(replace(FACTS, replicas=[silent])) == {"replicas": Level.WARN}
     assert levels(replace(FACTS, replicas=[silent]), lease_seconds=60) == {}
+    assert levels(replace(FACTS, replicas=[replace(silent, lease_seconds=60)])) == {}
+    assert levels(replace(FACTS, replicas=[replace(REPLICA, houses=False)])) == {
+        "replicas": Level.WARN
+    }
     assert levels(replace(FACTS, replicas=[REPLICA, older])) == {"replicas": Level.WARN}
     assert levels(replace(FACTS, replicas=[])) == {"replicas": Level.WARN}
     lacking = replace(REPLICA, lacks=["git/commit"])

@@ -129,7 +129,30 @@ async def test_status_says_when_the_runs_of_a_silent_replica_are_free(
     await silence(database_url, heartbeat.replica_id)
     gone = await harvestd("status", url=database_url)
 
+    its_own = "UPDATE harvestd.replica SET lease = interval '10 minutes', houses = false"
+    await query(database_url, its_own)
+    patient = await harvestd("status", "acme", url=database_url)
+    patient_whole = await harvestd("status", url=database_url)
+
     assert "held by" in well.out
     assert "free in" not in well.out
     assert "its runs are free in 1" in quiet.out
     assert "the next replica that runs takes its runs" in gone.out
+    for seen in (patient.out, patient_whole.out):
+        assert "heard of" in seen
+        assert "silent" not in seen
+        assert "gone" not in seen
+    assert "home of nobody (it drains, runs once, or its cycles fail" in patient_whole.out
+
+
+async def test_status_names_a_holder_that_nobody_knows(
+    database: Database, database_url: str
+) -> None:
+    await a_tenant(database_url, "acme")
+    heartbeat = await a_held_run(database, database_url, "acme/git/commit")
+    await query(database_url, "DELETE FROM harvestd.replica")
+    seen = await harvestd("status", "acme", url=database_url)
+
+    assert f"held by replica {heartbeat.replica_id}, which nobody knows" in " ".join(
+        seen.out.split()
+    )

@@ -43,7 +43,8 @@ def reason_of(run: Run) -> HarvestdError | None:
             return HarvestdError(
                 "the process that ran it died, and what it had committed is kept",
                 why="it was killed, or this script ends or blocks it",
-                next_step="nothing: it goes on by itself; the third death in a row stops it",
+                next_step="nothing: it goes on by itself, alone among such runs for its first 5 s, "
+                "so the last of many waits for the others; the third death in a row stops it",
             )
         case "WAITING":
             return _wait(run)

@@ -27,6 +27,7 @@ from harvestd.runs.heartbeat import RENEWALS_PER_LEASE
 from harvestd.service.status import KeySet, Overview, ReplicaSeen, RunSeen, Status, TenantSeen
 
 TENANTS_SHOWN = 20
+HOUSES_NOBODY = "home of nobody (it drains, runs once, or its cycles fail: its log says which)"
 
 
 Call = Callable[[Work[Any]], Any]
@@ -102,18 +103,18 @@ def _show(call: Call, tenant_id: str | None, *, as_json: bool) -> int:
 
 def _replica_line(replica: ReplicaSeen, lease: float) -> str:
     heard = f"heard of {lasting(replica.silent_seconds)} ago"
-    homes = f"home of {count(replica.tenants or 0, 'tenant')}, " if replica.houses else ""
+    homes = f"home of {count(replica.tenants or 0, 'tenant')}" if replica.houses else HOUSES_NOBODY
     line = (
-        f"replica: {replica.host} pid {replica.pid}, {heard}, {homes}"
+        f"replica: {replica.host} pid {replica.pid}, {heard}, {homes}, "
         f"holds {count(replica.holds, 'run')}"
     )
-    return line + _freed_in(replica.silent_seconds, lease)
+    return line + _freed_in(replica.silent_seconds, replica.lease_seconds or lease)
 
 
 def _freed_in(silent_seconds: float | None, lease: float) -> str:
     """What becomes of the runs of a holder that missed a heartbeat; nothing said while it is well.
 
-    The lease is this process's setting: replicas share it, or should.
+    ``lease`` is the holder's own, or of one that does not say it this process's setting.
     """
     if silent_seconds is None or silent_seconds <= 1.5 * lease / RENEWALS_PER_LEASE:
         return ""
@@ -184,13 +185,19 @@ def _without_runs(tenant_id: str, sources: list[str]) -> str:
     )
 
 
+def _holder(run: RunSeen, lease: float) -> str:
+    if run.silent_seconds is None:
+        return ", which nobody knows; any replica's next cycle frees it"
+    heard = f", heard of {lasting(run.silent_seconds)} ago"
+    return heard + _freed_in(run.silent_seconds, run.lease_seconds or lease)
+
+
 def _next(run: RunSeen, lease: float, *, paused: bool) -> str:
     """What happens next to a run, and when."""
     if run.retired:
         return "its configuration is gone; progress is kept"
     if run.held_by:
-        heard = f", heard of {lasting(run.silent_seconds)} ago"
-        return f"held by {run.held_by}{heard}{_freed_in(run.silent_seconds, lease)}"
+        return f"held by {run.held_by}{_holder(run, lease)}"
     if paused or run.blocked_by or run.stopped:
         return "paused" if paused else "see below"
     again = "now" if run.due_seconds <= 0 else f"in {lasting(run.due_seconds)}"

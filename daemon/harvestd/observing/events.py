@@ -80,7 +80,8 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "cycle_failed": _event(
             "error",
             "code reason",
-            "The next tick tries again; if it recurs, read `exception` and `code`.",
+            "The next tick tries again; if it recurs, read `exception` and `code`. After a lease "
+            "and two ticks of that, other replicas are the home of its tenants.",
         ),
         "turn_failed": _event(
             "error",
@@ -157,13 +158,13 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "replica_dead": _event(
             "error",
             "reason",
-            "Nothing: this replica was declared dead and goes on under a new id. If it "
-            "recurs raise HARVESTD_LEASE_SECONDS.",
+            "Nothing: this replica was declared dead and goes on under a new id, as all may when "
+            "the database's clock is set back. If it recurs raise HARVESTD_LEASE_SECONDS.",
         ),
         "replica_reaped": _event(
             "warning",
             "dead_replica_id",
-            "Find out why that replica stopped; its runs go on here.",
+            "Find out why that replica stopped; its runs go on in the others.",
         ),
         "reaping_failed": _event(
             "warning",
@@ -171,7 +172,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "Nothing, if it is one: the next third of a lease tries again. If it recurs, look at "
             "the database: runs of dead replicas are not taken over.",
         ),
-        "runs_taken_over": _event("warning", "runs", NOTHING),
+        "runs_taken_over": _event(
+            "warning",
+            "runs",
+            "Nothing: they go on by themselves. In each replica one at a time begins, alone among "
+            "them for its first five seconds.",
+        ),
         # The database
         "database_unreachable": _event(
             "error",
@@ -189,7 +195,8 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "warning",
             "runs",
             "Look at the clock of the database's machine: these runs had started or ended in its "
-            "future, and are due now. What they had covered beyond now left their ledgers.",
+            "future, and are due now. What they had covered beyond now left their ledgers. "
+            "Replicas whose heartbeats lay ahead may be declared dead; they go on by themselves.",
         ),
         "migration_applied": _event("info", "migration", NOTHING),
         "prepared_transactions_admitted": _event(

@@ -20,6 +20,8 @@ from harvestd.terms import Outcome
 
 log = get_logger()
 
+DECLARED_DEAD = "no heartbeat arrived for a whole lease, or the database's clock was set back"
+
 
 @dataclass(frozen=True, slots=True)
 class Beating:
@@ -89,7 +91,7 @@ class Beating:
     async def _rejoin(self) -> None:
         """Declared dead: give up everything at once and go on under a new id."""
         replica_id = uuid4()
-        log.error("replica_dead", reason="no heartbeat arrived for a whole lease")
+        log.error("replica_dead", reason=DECLARED_DEAD)
         self.hands.cancel(Outcome.LOST)
         await self.seats.forget_leases()
         for part in (self.claims, self.heartbeat, self.seats):

@@ -278,11 +278,15 @@ def _replicas(replicas: Iterable[ReplicaSeen], lease_seconds: float) -> Finding:
     if not seen:
         step = "harvestd run starts one"
         return Finding("replicas", Level.WARN, "none is running", step)
-    silent = [one for one in seen if one.silent_seconds > lease_seconds]
+    silent = [one for one in seen if one.silent_seconds > (one.lease_seconds or lease_seconds)]
     if silent:
         names = ", ".join(f"{one.host} pid {one.pid}" for one in silent)
         step = "the next replica that runs takes over; see why it is silent"
         return Finding("replicas", Level.WARN, f"silent for longer than a lease: {names}", step)
+    if homeless := [one for one in seen if not one.houses]:
+        names = ", ".join(f"{one.host} pid {one.pid}" for one in homeless)
+        step = "nothing, if it drains or runs once; else its log has cycle_failed, and why"
+        return Finding("replicas", Level.WARN, f"no tenant is at home with {names}", step)
     versions = sorted({one.version for one in seen})
     what = f"{len(seen)} running, version {', '.join(versions)}"
     if versions != [__version__]:

@@ -58,8 +58,11 @@ class ReplicaSeen:
     version: str
     started_at: datetime
     silent_seconds: float
+    lease_seconds: float | None
+    """How long it may be silent; None: an older version, which does not say."""
     houses: bool
-    """Whether tenants may be at home there; not while it drains, nor in `run --once`."""
+    """Whether tenants may be at home there; not while it drains or each of its cycles fails, nor
+    in `run --once`."""
     holds: int
     plugin_problems: list[str]
     """Plugin files and schemas that it cannot use."""
@@ -99,7 +102,8 @@ class RunSeen:
     """One run of a tenant.
 
     ``due_seconds`` is negative when it is overdue; ``silent_seconds`` is how long its holder,
-    ``held_by``, has not been heard of.
+    ``held_by``, has not been heard of (None: its row was deleted), ``lease_seconds`` how long it
+    may be silent.
     """
 
     data_source: str
@@ -120,6 +124,7 @@ class RunSeen:
     seconds: float | None
     held_by: str | None
     silent_seconds: float | None
+    lease_seconds: float | None
     stopped: bool
     """Not tried again by itself: its configuration or plugin has to change, or a trigger."""
 

@@ -54,7 +54,8 @@ WORDS: Mapping[str, Words] = {
     "covered_in_the_future": Words(
         "source time is covered that has not come yet: {covered}",
         "what happens until then is never read; the server's clock was ahead, or somebody wrote it",
-        "set last_fetched_data_date to the last moment that was really read, and see the clock",
+        "if a clock was set back, harvestd run, which takes it out within two ticks "
+        "(clock_set_back); else set last_fetched_data_date to the last moment that was really read",
     ),
     "held_by_nobody": Words(
         "it is RUNNING for {held_by}, which is not known",

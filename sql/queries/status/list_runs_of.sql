@@ -4,7 +4,8 @@
 -- -> data_source, script, status, retired, blocked_by, reason, error, failures,
 --    due_seconds (until it is due; negative: overdue), waits_until, covered_from, covered_to,
 --    lag_seconds (now less the watermark), rows_written, started_at (null: never ran), seconds
---    (of the last attempt), held_by (host and pid), silent_seconds (since its heartbeat),
+--    (of the last attempt), held_by (host and pid, or the id of one that nobody knows),
+--    silent_seconds (since its heartbeat), lease_seconds (of its holder, where that says it),
 --    stopped (it is not tried again by itself)
 SELECT run.data_source,
        run.script,
@@ -28,8 +29,9 @@ SELECT run.data_source,
             END AS started_at,
        CASE WHEN run.fence > 0 AND run.replica_id IS NULL
             THEN extract(epoch FROM run.completed_at - run.started_at)::float8 END AS seconds,
-       replica.host || ' pid ' || replica.pid AS held_by,
+       coalesce(replica.host || ' pid ' || replica.pid, 'replica ' || run.replica_id) AS held_by,
        extract(epoch FROM clock_timestamp() - replica.heartbeat_at)::float8 AS silent_seconds,
+       extract(epoch FROM replica.lease)::float8 AS lease_seconds,
        run.not_before = 'infinity' AS stopped
 FROM public.data_source_run AS run
 LEFT JOIN harvestd.replica AS replica ON replica.replica_id = run.replica_id

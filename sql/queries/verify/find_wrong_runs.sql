@@ -1,7 +1,8 @@
 -- find_wrong_runs: run rows that contradict themselves, or whose holder is not living.
 --
 -- $1 tenant_id  text       null: all
--- $2 grace      interval   a lease and a tick: how long a takeover may take
+-- $2 grace      interval   a lease and a tick: how long a takeover may take; or else twice the
+--                          holder's own lease, where that is longer
 -- -> kind, tenant_id, data_source, script, run_no, covered, dated (last_fetched_data_date), origin,
 --    held_by (host and pid), since (its last heartbeat), retired_at; times as text, since other
 --    programs write them and not every one has a place in Python
@@ -34,8 +35,9 @@ CROSS JOIN LATERAL (VALUES
     ('covered_before_origin', lower(run.covered) < run.origin),
     ('covered_in_the_future', upper(run.covered) > statement_timestamp()),
     ('held_by_nobody', run.replica_id IS NOT NULL AND holder.replica_id IS NULL),
-    ('held_by_the_dead', holder.heartbeat_at < now() - $2::interval),
-    ('retired_but_held', run.replica_id IS NOT NULL AND run.retired_at < now() - $2::interval)
+    ('held_by_the_dead', holder.heartbeat_at < now() - greatest($2::interval, 2 * holder.lease)),
+    ('retired_but_held', run.replica_id IS NOT NULL
+                         AND run.retired_at < now() - greatest($2::interval, holder.lease))
 ) AS looked (kind, wrong)
 WHERE looked.wrong
   AND ($1::text IS NULL OR run.tenant_id = $1::text);
