@@ -20,7 +20,10 @@ from harvestd.terms import Outcome
 
 log = get_logger()
 
-DECLARED_DEAD = "no heartbeat arrived for a whole lease, or the database's clock was set back"
+DECLARED_DEAD = (
+    "no heartbeat arrived for a whole lease, the database's clock was set back, or somebody "
+    "deleted this replica's row"
+)
 
 
 @dataclass(frozen=True, slots=True)
