@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harvestd.database import step as steps
+from harvestd.execution.feeder import Feeder
 from harvestd.service.acts import Acts
 from tests.builders import a_tenant, query
 from tests.daemons import GATED, WITHIN, in_hand, running_app, runs, write_plugins
@@ -155,3 +157,101 @@ async def test_what_joins_a_turn_is_judged_by_what_its_needs_are_now(
         await one_cycle(app)
         await attempts_of(database_url, "acme/probe/needy", 2)
         (tmp_path / "gates" / "long").touch()
+
+
+async def test_what_another_completed_since_holds_nothing_up_once_more_is_due(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_tenant(database_url, "acme", gated(tmp_path))
+    plugins = {
+        "probe/long.py": GATED,
+        "probe/needed.py": 'resources = ["thing"]\n' + SNAPSHOT,
+        "probe/needy.py": 'dependencies = ["thing"]\n' + SNAPSHOT,
+    }
+    first = asyncio.Lock()
+    done = False
+
+    async def another_was_first(name: str) -> None:
+        nonlocal done
+        async with first:
+            if name != "claim" or done:
+                return
+            done = True
+            await query(
+                database_url,
+                "UPDATE data_source_run SET fence = 1, status = 'COMPLETED', completed_at = now(),"
+                " due_at = now() + interval '1 hour' WHERE script = 'needed'",
+            )
+
+    monkeypatch.setattr(steps, "hook", another_was_first)
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app)
+        await one_cycle(app)
+        await attempts_of(database_url, "acme/probe/needy", 1)
+        states = await runs(database_url)
+        (tmp_path / "gates" / "long").touch()
+
+    assert states["acme/probe/long"]["word"] == "RUNNING"
+
+
+async def test_an_attempt_of_a_run_that_was_retired_meanwhile_ends_no_other(
+    database_url: str, tmp_path: Path
+) -> None:
+    config = gated(tmp_path)
+    await a_tenant(database_url, "acme", config | {"other": config["probe"]})
+    windows = "from datetime import timedelta\nimport_window_duration = timedelta(hours=1)\n"
+    plugins = {
+        "other/main.py": windows + GATED.replace("catch_up = False", ""),
+        "probe/long.py": GATED,
+        "probe/short.py": SNAPSHOT,
+    }
+    async with running_app(database_url, tmp_path, plugins, slice_seconds=0.01) as app:
+        await in_hand(app, 2)
+        await attempts_of(database_url, "acme/probe/short", 1)
+        await query(
+            database_url, "DELETE FROM tenant_data_source_config WHERE data_source = 'other'"
+        )
+        await one_cycle(app)
+        await attempts_of(database_url, "acme/probe/short", 2)
+        (tmp_path / "gates" / "main").touch()
+        await in_hand(app, 1)
+        await one_cycle(app)
+        await attempts_of(database_url, "acme/probe/short", 3)
+        (tmp_path / "gates" / "long").touch()
+        await attempts_of(database_url, "acme/probe/long", 1)
+        states = await runs(database_url)
+
+    assert states["acme/probe/long"]["fence"] == 1
+
+
+async def test_what_ended_while_a_page_was_read_counts_as_it_ended(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_tenant(database_url, "acme", gated(tmp_path))
+    plugins = {
+        "probe/one.py": 'resources = ["first"]\n' + GATED,
+        "probe/two.py": 'resources = ["second"]\n' + GATED,
+        "probe/needy.py": 'dependencies = ["first", "second"]\n' + SNAPSHOT,
+        "probe/short.py": SNAPSHOT,
+    }
+    read_turns, was_read, late = Feeder._read_turns, asyncio.Event(), asyncio.Event()
+
+    async def read_late(*asked: Any) -> Any:
+        found = await read_turns(*asked)
+        was_read.set()
+        await late.wait()
+        return found
+
+    async with running_app(database_url, tmp_path, plugins) as app:
+        await in_hand(app, 2)
+        await attempts_of(database_url, "acme/probe/short", 1)
+        monkeypatch.setattr(Feeder, "_read_turns", read_late)
+        await one_cycle(app)
+        await was_read.wait()
+        (tmp_path / "gates" / "one").touch()
+        await attempts_of(database_url, "acme/probe/one", 1)
+        await in_hand(app, 1)
+        late.set()
+        await attempts_of(database_url, "acme/probe/short", 2)
+        (tmp_path / "gates" / "two").touch()
+        await attempts_of(database_url, "acme/probe/needy", 1)

@@ -239,3 +239,19 @@ async def test_a_claim_that_is_under_way_while_its_replica_leaves_is_held_by_nob
     row = await status_of(database_url, listed.run_no)
     assert (row["status"], row["replica_id"], row["fence"]) == ("PENDING", None, 1)
     assert await query(database_url, "SELECT FROM harvestd.replica WHERE dead_at IS NULL") == []
+
+
+async def test_a_ledger_of_one_moment_is_empty_and_spoils_no_other_claim(
+    database: Database, database_url: str
+) -> None:
+    claims = await a_claimer(database)
+    listed = [await a_run(database_url, f"acme/probe/s{i}") for i in range(2)]
+    await query(
+        database_url,
+        "UPDATE data_source_run SET covered = '{[2024-01-01 00:00:00+00,2024-01-01 00:00:00+00]}'"
+        " WHERE script = 's0'",
+    )
+
+    got = await asyncio.gather(*(claims.claim(run) for run in listed))
+
+    assert [isinstance(claim, Claim) and claim.ledger.covered for claim in got] == [(), ()]

@@ -18,6 +18,7 @@ from harvestd.execution.readiness import (
     Blocked,
     Postponed,
     Ready,
+    RunState,
     Settled,
     TenantTurn,
     readiness,
@@ -54,7 +55,7 @@ class Turn:
         self._tenants_wait = tenants_wait
         self._graph = catalog.graph_for(frozenset(found.tenant.envs))
         self._listed = {name: run.listed for name, run in found.runs.items()}
-        """With the fence that each run has now: an attempt that yielded raised it."""
+        """With the fence that each run has now: an attempt raised it."""
         self._undecided = list(self._graph.order)
         """What has to wait for the end of what it needs; that stands before it."""
         self._waiting: deque[ScriptName] = deque()
@@ -91,20 +92,25 @@ class Turn:
             return False
         if self._found.outdated.is_set():
             self._waiting.clear()
-            self._redactors.clear()
         else:  # the attempts under way were begun from it
             found = replace(found, outdated=self._found.outdated)
+        self._redactors.clear()  # a configuration is read anew before its change is noted
         self._catalog = catalog
         self._graph = catalog.graph_for(frozenset(found.tenant.envs))
         self.crowded.clear()
         self._waiting = deque(name for name in self._waiting if self._has(name, found))
         under_way = self._working.union(self._waiting)
+        ended = [name for name, run in found.runs.items() if self._completed_since(name, run)]
         for name, run in found.runs.items():
             if name not in under_way:
                 self._listed[name] = run.listed
-        for name in found.due:
-            self._postponed.pop(name, None)
-        self._done = dict.fromkeys({*self._graph.blocked, *self._postponed}, False)
+        self._postponed = {  # what another had, or was too many, is judged anew
+            name: later
+            for name, later in self._postponed.items()
+            if later.again and name not in found.due
+        }
+        self._done = dict.fromkeys(ended, True)
+        self._done |= dict.fromkeys({*self._graph.blocked, *self._postponed}, False)
         decided = under_way.union(self._done)
         self._undecided = [name for name in self._graph.order if name not in decided]
         self._found = replace(found, due=found.due | under_way)
@@ -157,7 +163,8 @@ class Turn:
         """Attempt one script after the other, as long as there is one that nobody works on."""
         name: ScriptName | None = first
         while name is not None:
-            outcome = await self._attempt(name)
+            # One that yielded may be retired by now.
+            outcome = await self._attempt(name) if name in self._found.runs else None
             self._note_end(name, outcome)
             self._settle()
             name = self._next()
@@ -175,14 +182,23 @@ class Turn:
         self._working.discard(name)
         if outcome is None and self._found.outdated.is_set():
             return  # perhaps it was not begun: left for whoever reads anew
-        if outcome is Outcome.YIELDED:
+        if outcome is not None:
             listed = self._listed[name]
             self._listed[name] = listed._replace(fence=listed.fence + 1)
+        if outcome is Outcome.YIELDED:
             if not self._tenants_wait():
                 self._waiting.append(name)
                 return
             self._postponed[name] = Postponed(again=True)
         self._done[name] = outcome is Outcome.COMPLETED
+
+    def _completed_since(self, name: ScriptName, run: RunState) -> bool:
+        """Whether ``run`` was read while an attempt of this turn was about to complete."""
+        return (
+            run.held
+            and self._done.get(name, False)
+            and run.listed.fence == self._listed[name].fence
+        )
 
     def _starts_nothing(self) -> bool:
         parts = self._parts

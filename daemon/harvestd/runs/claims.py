@@ -291,8 +291,8 @@ def _claim_from(listed: Listed, row: Any) -> Claim | Refusal:
 def _covered(row: Any) -> tuple[Window, ...]:
     if row["pieces"] is not None:
         return windows_of(row["pieces"])
-    start = row["covered_from"]
-    return () if start is None else (Window(start, row["covered_to"]),)
+    start, end = row["covered_from"], row["covered_to"]
+    return () if start in (None, end) else (Window(start, end),)
 
 
 def _values(claim: Claim, ending: Ending) -> tuple[Any, ...]:
