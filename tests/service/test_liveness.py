@@ -284,3 +284,25 @@ async def test_a_claim_that_is_given_when_the_replica_may_be_dead_by_now_starts_
     states = await runs(database_url)
 
     assert states["acme/probe/main"]["failures"] == 0
+
+
+async def test_what_was_not_begun_in_doubt_is_listed_again_once_a_late_heartbeat_is_answered(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A pause of the process, shorter than its lease: no heartbeat failed, none came in time."""
+    async with running_app(
+        database_url, tmp_path, {"probe/main.py": IDLE}, lease_seconds=9.0
+    ) as app:
+        await answered(app)
+        app.heartbeat.confirmed_at -= 8.0
+        await a_tenant(database_url, "acme", {"probe": {"KEY": "x"}})
+        app.wanted.ask("the test", forced=False)
+        await app.cycles.get()
+        await app.feeder.idle()
+        assert (await runs(database_url))["acme/probe/main"]["fence"] == 0
+        assert app.heartbeat.overdue
+
+        async def completed() -> bool:
+            return (await runs(database_url))["acme/probe/main"]["word"] == "COMPLETED"
+
+        await wait_until(completed, "what was not begun is begun", within=10.0)

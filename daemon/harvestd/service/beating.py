@@ -46,6 +46,7 @@ class Beating:
             self.health.alive_for(self.heartbeat.lease_seconds)  # /livez fails if this loop stands
             try:
                 known = self.heartbeat.living
+                in_doubt = self.heartbeat.overdue
                 beat = await self.beat()
                 if beat is None:
                     continue
@@ -60,6 +61,8 @@ class Beating:
                     self.heartbeat.cycled_at = own_seconds()
                     log.info("database_back")
                     self.wanted.ask("the database is back", forced=False)
+                elif in_doubt:  # the process stood still: what was listed meanwhile was not begun
+                    self.wanted.ask("a heartbeat came late", forced=False)
                 self.health.clear("database")
                 metrics.DATABASE_UP.set(1)
                 newest = (beat.forced_at, beat.woken_at)
