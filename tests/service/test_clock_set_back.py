@@ -84,3 +84,33 @@ async def test_a_trigger_after_that_is_heard(database_url: str, tmp_path: Path) 
     (counted,) = await query(database_url, "SELECT count(*)::int AS n FROM probe.event")
 
     assert counted["n"] == 2
+
+
+async def test_a_date_ahead_that_the_database_does_not_let_us_mend_holds_up_no_other(
+    database_url: str, tmp_path: Path
+) -> None:
+    for tenant_id in ("acme", "globex"):
+        await a_tenant(database_url, tenant_id, PROBE)
+    script = "catch_up = False\nasync def run(*_): pass\n"
+    async with running_app(database_url, tmp_path, {"probe/main.py": script}) as app:
+        await app.feeder.idle()
+        await query(
+            database_url,
+            "UPDATE data_source_run SET started_at = now() + interval '1 day'"
+            " WHERE tenant_id = 'acme'",
+        )
+        await query(
+            database_url,
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE 'not this one'; END $$",
+        )
+        await query(
+            database_url,
+            "CREATE TRIGGER refuse BEFORE UPDATE ON data_source_run FOR EACH ROW"
+            " WHEN (old.tenant_id = 'acme') EXECUTE FUNCTION refuse()",
+        )
+        for _ in range(2):  # found, and then tried
+            await cycle(app, forced=False)
+    (run,) = await query(database_url, "SELECT * FROM data_source_run WHERE tenant_id = 'globex'")
+
+    assert run["fence"] == 3
