@@ -303,6 +303,6 @@ async def test_what_was_not_begun_in_doubt_is_listed_again_once_a_late_heartbeat
         assert app.heartbeat.overdue
 
         async def completed() -> bool:
-            return (await runs(database_url))["acme/probe/main"]["word"] == "COMPLETED"
+            return bool((await runs(database_url))["acme/probe/main"]["word"] == "COMPLETED")
 
         await wait_until(completed, "what was not begun is begun", within=10.0)

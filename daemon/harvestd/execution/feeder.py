@@ -83,9 +83,10 @@ class DueList:
         self.taken += len(page)
         if page or room <= 0:
             return page, {}
-        fences = _taken(self.again, min(PAGE, room))
-        for narrow, crowded in self.crowded.items():
+        fences: dict[int, int] = {}
+        for narrow, crowded in self.crowded.items():  # before ``again``: these had no slot yet
             fences = fences or _taken(crowded, min(PAGE, room, narrow_room(narrow)))
+        fences = fences or _taken(self.again, min(PAGE, room))
         return list(fences), fences
 
 
@@ -109,6 +110,7 @@ class Feeder:
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        limits.narrow_freed = self._note_change
 
     def offer(self, due: DueList, catalog: Catalog, unusable: Mapping[str, str]) -> None:
         """The list of a new cycle replaces what is left of the old one; draining, none does.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from harvestd.observing import metrics
 
@@ -23,8 +23,10 @@ all those waiting whose holder died with it."""
 class Slots:
     """``runs_max`` slots, handed to the tenants that wait one after the other."""
 
-    def __init__(self, runs_max: int) -> None:
+    def __init__(self, runs_max: int, freed: Callable[[], None] | None = None) -> None:
         self.runs_max = runs_max
+        self._freed = freed
+        """Called when a slot is given back, after whoever is next has it."""
         self._free = runs_max
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         """Whoever is next stands first; who was given a slot and wants more goes to the end."""
@@ -77,8 +79,11 @@ class Slots:
                 del self._waiting[tenant_id]
             if not future.done():
                 future.set_result(None)
-                return
-        self._free += 1
+                break
+        else:
+            self._free += 1
+        if self._freed is not None:
+            self._freed()
 
     def _forget(self, tenant_id: str, future: asyncio.Future[None]) -> None:
         queue = self._waiting.get(tenant_id, deque())
@@ -119,8 +124,11 @@ class Limits:
         self._usual = (self._all,)
         # Of the runs whose holder died only one may be what killed it: side by side, the
         # innocent would die with it again and again.  So each is alone in its first seconds.
-        self._narrow = {SUSPECTS: Slots(1)} | {
-            source: Slots(most) for source, most in source_runs_max.items()
+        self.narrow_freed: Callable[[], None] = lambda: None
+        """Called when more tenants may wait for a narrow limit."""
+        self._narrow = {
+            name: Slots(most, self._tell_freed)
+            for name, most in {SUSPECTS: 1, **source_runs_max}.items()
         }
         self.tenants_max = TENANTS_PER_SLOT * (
             runs_max + sum(slots.runs_max for slots in self._narrow.values())
@@ -158,6 +166,9 @@ class Limits:
     def room(self, narrow: str) -> int:
         """How many more tenants may wait for a narrow limit."""
         return self._narrow[narrow].room
+
+    def _tell_freed(self) -> None:
+        self.narrow_freed()
 
     def _needed(self, source: str, suspect: bool) -> tuple[Slots, ...]:
         narrow = self._narrow_for(source, suspect)

@@ -56,7 +56,9 @@ def test_what_waits_for_a_narrow_limit_comes_when_there_is_room_before_it() -> N
     assert take(due, 1, narrow=1) == ([5], {})
     assert take(due, 9) == ([], {})
     assert due.tenants == 3
+    due.again.update({4: 1})
     assert take(due, 9, narrow=1) == ([7], {7: 3})
+    assert take(due, 9) == ([4], {4: 1})
     assert take(due, 9, narrow=2) == ([8], {8: 4})
     assert take(due, 9, narrow=2) == ([9], {9: 1})
     assert due.tenants == 0

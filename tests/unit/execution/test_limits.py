@@ -77,3 +77,18 @@ async def test_a_suspect_is_alone_among_suspects_in_its_first_seconds_only(
     third.give_back()
     for _ in range(3):  # each slot was given back once
         await asyncio.wait_for(limits.take("probe", "acme", suspect=False), 5)
+
+
+async def test_who_feeds_hears_when_more_may_wait_for_a_narrow_limit() -> None:
+    limits = Limits(3, {"probe": 1})
+    heard: list[int] = []
+    limits.narrow_freed = lambda: heard.append(limits.room("probe"))
+    first = await limits.take("probe", "acme", suspect=False)
+    waiting = asyncio.create_task(limits.take("probe", "globex", suspect=False))
+    await asyncio.sleep(0)
+    before = limits.room("probe")
+    first.give_back()
+    (await waiting).give_back()
+    (await limits.take("other", "acme", suspect=False)).give_back()
+
+    assert heard == [before + 1, before + 1]
