@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -30,13 +30,10 @@ from tests.clusters import (
 # No example database: the checkout may belong to another user.  No deadline: CI is busy.
 settings.register_profile("suite", database=None, deadline=None)
 settings.load_profile("suite")
+# The loop of `harvestd run`.
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 # Whatever runs the suite in the background may ignore it, and so would our children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop of `harvestd run`."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

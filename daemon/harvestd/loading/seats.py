@@ -113,9 +113,9 @@ class Seats:
         self._database = database
         self._roles = roles
         self.replica_id = replica_id
-        self._bind_line: Line = database.line("bindings")
-        # A backend may take seconds to end, and an ended one is waited for: no binding is.
-        self._line: Line = database.line("seats")
+        # One for opening and binding: with two, the one that had not made the login once found no
+        # start of its backend (PostgreSQL shows it to members of the role alone).
+        self._line: Line = database.line("bindings")
         self._binding = Coalescer(self._bind_batch, seats_max)
         self._places = asyncio.Semaphore(seats_max)
         self._free: list[Seat] = []
@@ -275,7 +275,7 @@ class Seats:
         seat.bound = binding
 
     async def _bind_batch(self, batch: Sequence[tuple[Seat, Binding]]) -> list[bool]:
-        rows = await self._bind_line.fetch(
+        rows = await self._line.fetch(
             "bind_seats",
             self.replica_id,
             [seat.pid for seat, _ in batch],

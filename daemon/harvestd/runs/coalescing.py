@@ -8,6 +8,7 @@ one round trip.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -38,7 +39,7 @@ class Coalescer(Generic[Asked, Answer]):
         self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._rested_at = 0.0
-        """When the rest after the last statement ends, by the loop's clock."""
+        """When the rest after the last statement ends, by the clock of `time.monotonic`."""
         self._full: asyncio.Future[None] | None = None
         """Of the rest that is taken now: a whole batch waits."""
 
@@ -64,11 +65,12 @@ class Coalescer(Generic[Asked, Answer]):
             self._sending = None
 
     async def _rest(self) -> None:
-        loop = asyncio.get_running_loop()
-        if len(self._waiting) >= self._batch_max or loop.time() >= self._rested_at:
+        left = self._rested_at - time.monotonic()
+        if len(self._waiting) >= self._batch_max or left <= 0:
             return
+        loop = asyncio.get_running_loop()
         self._full = loop.create_future()
-        timer = loop.call_at(self._rested_at, _end, self._full)
+        timer = loop.call_later(left, _end, self._full)
         try:
             await self._full
         finally:
@@ -76,8 +78,7 @@ class Coalescer(Generic[Asked, Answer]):
             self._full = None
 
     async def _send_one(self, batch: list[tuple[Asked, asyncio.Future[Answer]]]) -> None:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = time.monotonic()  # the loop's own clock may stand still for a millisecond
         try:
             answers = await self._send([question for question, _ in batch])
         except BaseException as error:
@@ -88,8 +89,8 @@ class Coalescer(Generic[Asked, Answer]):
                 raise
             return
         finally:
-            took = clock() - began
-            self._rested_at = clock() + min(RESTS_PER_STATEMENT * took, REST_SECONDS_MAX)
+            ended = time.monotonic()
+            self._rested_at = ended + min(RESTS_PER_STATEMENT * (ended - began), REST_SECONDS_MAX)
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
