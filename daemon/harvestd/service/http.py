@@ -242,12 +242,14 @@ class _Protocol(H11Protocol):
     """HTTP/1.1 with a limit for the time from one answer to the next, and for their number."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
+    """By a clock that never stands still, as the loop's may for a millisecond."""
 
     @property
     def _dispensable(self) -> tuple[bool, float]:
         """Smaller is sooner given up: those without a request under way, the oldest of them."""
         busy = self.cycle is not None and not self.cycle.response_complete
-        return busy, self._deadline.when() if self._deadline else 0.0
+        return busy, self._idle_since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= CONNECTIONS_MAX:
@@ -274,3 +276,4 @@ class _Protocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+        self._idle_since = time.monotonic()
