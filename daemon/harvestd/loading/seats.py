@@ -113,8 +113,8 @@ class Seats:
         self._database = database
         self._roles = roles
         self.replica_id = replica_id
-        # One for opening and binding: with two, the one that had not made the login once found no
-        # start of its backend (PostgreSQL shows it to members of the role alone).
+        # One for opening and binding: with two, a binding once found no start of its backend, as
+        # for one who is no member of the seat's role.  Never explained.
         self._line: Line = database.line("bindings")
         self._binding = Coalescer(self._bind_batch, seats_max)
         self._places = asyncio.Semaphore(seats_max)

@@ -137,6 +137,7 @@ class Scheduler:
             self._moved.clear()
             await asyncio.sleep(0)
             # Until nobody in here can go on: what is left waits for the server, or for a step.
+            # Only asyncio's own list tells that; the torture runs on asyncio's loop, not on uvloop.
             while loop._ready:  # type: ignore[attr-defined]  # noqa: ASYNC110
                 await asyncio.sleep(0)
             moving = self._moving()
