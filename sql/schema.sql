@@ -28,55 +28,25 @@ CREATE UNLOGGED TABLE harvestd.binding (
 )
 WITH (fillfactor='50');
 
-CREATE TABLE public.data_source_run (
-    id text DEFAULT (gen_random_uuid())::text NOT NULL,
-    tenant_id text NOT NULL,
-    data_source text NOT NULL,
-    script text NOT NULL,
-    status public."DataSourceRunStatus" DEFAULT 'PENDING'::public."DataSourceRunStatus" NOT NULL,
-    started_at timestamp with time zone DEFAULT now() NOT NULL,
-    completed_at timestamp with time zone,
-    error text,
-    last_fetched_data_date timestamp with time zone,
-    run_no bigint NOT NULL,
-    due_at timestamp with time zone DEFAULT now() NOT NULL,
-    not_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    fence bigint DEFAULT 0 NOT NULL,
-    replica_id uuid,
-    origin timestamp with time zone,
-    covered tstzmultirange DEFAULT '{}'::tstzmultirange NOT NULL,
-    failures integer DEFAULT 0 NOT NULL,
-    blocked_by text,
-    reason text,
-    retired_at timestamp with time zone,
-    rows_written bigint DEFAULT 0 NOT NULL,
-    plugin_hash text,
-    deaths integer DEFAULT 0 NOT NULL,
-    cut_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT covered_within_years_1_to_9999 CHECK ((covered <@ '{["0001-01-03 05:53:28+05:53:28","9999-12-29 05:30:00+05:30")}'::tstzmultirange)),
-    CONSTRAINT fence_never_negative CHECK ((fence >= 0)),
-    CONSTRAINT fence_with_room_to_grow CHECK ((fence <= '4611686018427387904'::bigint)),
-    CONSTRAINT held_only_while_running CHECK (((replica_id IS NULL) OR (status = 'RUNNING'::public."DataSourceRunStatus"))),
-    CONSTRAINT origin_within_years_1_to_9999 CHECK (((origin >= '0001-01-03 05:53:28+05:53:28'::timestamp with time zone) AND (origin <= '9999-12-29 05:30:00+05:30'::timestamp with time zone)))
-)
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
-
-CREATE FUNCTION harvestd.hold(bound harvestd.binding) RETURNS public.data_source_run
+CREATE FUNCTION harvestd.hold() RETURNS harvestd.binding
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-    held public.data_source_run;
+    bound harvestd.binding;
 BEGIN
-    SELECT run.* INTO held
-    FROM public.data_source_run AS run
-    WHERE run.run_no = bound.run_no
-      AND run.fence = bound.fence
-    FOR NO KEY UPDATE;
+    SELECT binding.* INTO bound
+    FROM harvestd.binding AS binding
+    JOIN public.data_source_run AS run
+      ON run.run_no = binding.run_no
+     AND run.fence = binding.fence
+    WHERE binding.pid = pg_backend_pid()
+      AND binding.seat = session_user
+    FOR NO KEY UPDATE OF run;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease lost' USING ERRCODE = 'HD001';
     END IF;
-    RETURN held;
+    RETURN bound;
 END
 $$;
 
@@ -126,8 +96,6 @@ CREATE FUNCTION harvestd.me() RETURNS harvestd.binding
     FROM harvestd.binding AS binding
     WHERE binding.pid = pg_backend_pid()
       AND binding.seat = session_user
-      AND binding.backend_start = (SELECT mine.backend_start
-                                   FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
 $$;
 
 CREATE FUNCTION harvestd.note_changed_ids() RETURNS trigger
@@ -222,14 +190,16 @@ CREATE FUNCTION harvestd_api.checkpoint(at timestamp with time zone) RETURNS voi
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-    bound   harvestd.binding := harvestd.me();
-    held    public.data_source_run := harvestd.hold(bound);
-    reached timestamptz := upper(held.covered * tstzmultirange(bound.covers));
+    bound   harvestd.binding := harvestd.hold();
+    reached timestamptz;
     piece   tstzmultirange;
 BEGIN
     IF bound.covers IS NULL THEN
         RAISE EXCEPTION 'a snapshot script does not checkpoint' USING ERRCODE = 'HD002';
     END IF;
+    SELECT upper(run.covered * tstzmultirange(bound.covers)) INTO reached
+    FROM public.data_source_run AS run
+    WHERE run.run_no = bound.run_no;
     IF at IS NULL OR at <= bound.handed_from OR at > upper(bound.covers) OR at < reached THEN
         RAISE EXCEPTION 'checkpoint % lies outside (%, %] or before %',
             at, bound.handed_from, upper(bound.covers), reached USING ERRCODE = 'HD002';
@@ -242,7 +212,7 @@ BEGIN
     SET covered = run.covered + piece,
         last_fetched_data_date = upper(run.covered + piece),
         deaths = 0
-    WHERE run.run_no = held.run_no;
+    WHERE run.run_no = bound.run_no;
 END
 $$;
 
@@ -251,13 +221,12 @@ CREATE FUNCTION harvestd_api.guard() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-    bound harvestd.binding := harvestd.me();
+    bound harvestd.binding := harvestd.hold();
 BEGIN
-    IF bound.data_source IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+    IF bound.data_source <> TG_TABLE_SCHEMA THEN
         RAISE EXCEPTION 'writes only to the own schema, not to %', TG_TABLE_SCHEMA
             USING ERRCODE = 'HD003';
     END IF;
-    PERFORM harvestd.hold(bound);
     RETURN NULL;
 END
 $$;
@@ -267,9 +236,8 @@ CREATE FUNCTION harvestd_api.set_bookmark(wanted text, new_value jsonb) RETURNS 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-    bound harvestd.binding := harvestd.me();
+    bound harvestd.binding := harvestd.hold();
 BEGIN
-    PERFORM harvestd.hold(bound);
     UPDATE public.data_source_run AS run SET deaths = 0
     WHERE run.run_no = bound.run_no AND run.deaths > 0;
     IF new_value IS NULL THEN
@@ -295,8 +263,6 @@ CREATE FUNCTION harvestd_api.tenant() RETURNS text
     FROM harvestd.binding AS binding
     WHERE binding.pid = pg_backend_pid()
       AND binding.seat = session_user
-      AND binding.backend_start = (SELECT mine.backend_start
-                                   FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
 $$;
 
 CREATE TABLE harvestd.bookmark (
@@ -410,6 +376,39 @@ CREATE TABLE harvestd.source_schema (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.data_source_run (
+    id text DEFAULT (gen_random_uuid())::text NOT NULL,
+    tenant_id text NOT NULL,
+    data_source text NOT NULL,
+    script text NOT NULL,
+    status public."DataSourceRunStatus" DEFAULT 'PENDING'::public."DataSourceRunStatus" NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    completed_at timestamp with time zone,
+    error text,
+    last_fetched_data_date timestamp with time zone,
+    run_no bigint NOT NULL,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    not_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    replica_id uuid,
+    origin timestamp with time zone,
+    covered tstzmultirange DEFAULT '{}'::tstzmultirange NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    blocked_by text,
+    reason text,
+    retired_at timestamp with time zone,
+    rows_written bigint DEFAULT 0 NOT NULL,
+    plugin_hash text,
+    deaths integer DEFAULT 0 NOT NULL,
+    cut_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT covered_within_years_1_to_9999 CHECK ((covered <@ '{["0001-01-03 05:53:28+05:53:28","9999-12-29 05:30:00+05:30")}'::tstzmultirange)),
+    CONSTRAINT fence_never_negative CHECK ((fence >= 0)),
+    CONSTRAINT fence_with_room_to_grow CHECK ((fence <= '4611686018427387904'::bigint)),
+    CONSTRAINT held_only_while_running CHECK (((replica_id IS NULL) OR (status = 'RUNNING'::public."DataSourceRunStatus"))),
+    CONSTRAINT origin_within_years_1_to_9999 CHECK (((origin >= '0001-01-03 05:53:28+05:53:28'::timestamp with time zone) AND (origin <= '9999-12-29 05:30:00+05:30'::timestamp with time zone)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
+
 ALTER TABLE public.data_source_run ALTER COLUMN run_no ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.data_source_run_run_no_seq
     START WITH 1
@@ -518,7 +517,7 @@ CREATE TRIGGER harvestd_note_update_old AFTER UPDATE ON public.tenant_data_sourc
 ALTER TABLE ONLY public.tenant_data_source_config
     ADD CONSTRAINT tenant_data_source_config_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenant(id) ON UPDATE CASCADE ON DELETE CASCADE;
 
-REVOKE ALL ON FUNCTION harvestd.hold(bound harvestd.binding) FROM PUBLIC;
+REVOKE ALL ON FUNCTION harvestd.hold() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION harvestd.keep_holder() FROM PUBLIC;
 

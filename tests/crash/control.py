@@ -31,7 +31,7 @@ async def remove_guard(world: World) -> None:
 
 
 GUARDS = {
-    "harvestd.hold": {"AND run.fence = bound.fence": "", "FOR NO KEY UPDATE": ""},
+    "harvestd.hold": {"AND run.fence = binding.fence": "", "FOR NO KEY UPDATE OF run": ""},
     "harvestd_api.checkpoint": {" OR at < reached": ""},
 }
 

@@ -12,11 +12,10 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
-import asyncpg
 import pytest
 
 from harvestd.database import step as steps
-from harvestd.database.pool import Database
+from harvestd.database.pool import LOST, Database
 from harvestd.database.statements import load_statements
 from harvestd.loading.seats import Binding, Seats
 from harvestd.runs.claims import Claim, Claims, Listed, Refusal
@@ -196,7 +195,7 @@ async def test_a_reaper_ends_the_backends_of_the_dead_and_of_nobody_else(
         held.append((seats, Binding(claim.key, claim.run_no, claim.fence, None, None)))
     (dead_seats, dead_binding), (living_seats, living_binding) = held
     async with living_seats.bound(living_binding) as spared:
-        with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
+        with pytest.raises(LOST):
             async with dead_seats.bound(dead_binding) as doomed:
                 await silence(database_url, dead.replica_id)
                 reaped = await living.reap()

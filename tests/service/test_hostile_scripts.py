@@ -36,7 +36,7 @@ REFUSED = [
     "SELECT query_to_xml('SELECT * FROM public.tenant', true, true, '')",
     "UPDATE public.data_source_run SET fence = 0",
     "UPDATE harvestd.binding SET tenant_id = 'globex'",
-    "SELECT harvestd.hold(harvestd.me())",
+    "SELECT harvestd.hold()",
     "SELECT * FROM harvestd.bookmark",
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
     "DO $$ BEGIN LOCK TABLE probe.note IN ACCESS EXCLUSIVE MODE; END $$",

@@ -14,7 +14,7 @@ from typing import Any
 from harvestd.database.statements import load_statements
 from harvestd.database.step import step
 
-HOLD = "harvestd.hold(harvestd.binding)"
+HOLD = "harvestd.hold()"
 Append = Callable[[Any, list[dict[str, object]], datetime, datetime], Awaitable[None]]
 
 
@@ -63,15 +63,15 @@ async def append_in_two(
     await db.checkpoint(end)
 
 
-FENCE = Change("      AND run.fence = bound.fence\n")
-NO_KEY_UPDATE = "\n    FOR NO KEY UPDATE;"
+FENCE = Change("\n     AND run.fence = binding.fence")
+NO_KEY_UPDATE = "\n    FOR NO KEY UPDATE OF run;"
 
 MUTANTS = (
     Mutant("no-fence", "the guard compares no fence", hold=(FENCE,)),
     Mutant(
         "weak-lock",
         "the guard locks the run too weakly to hold a takeover off",
-        hold=(Change(NO_KEY_UPDATE, "\n    FOR KEY SHARE;"),),
+        hold=(Change(NO_KEY_UPDATE, "\n    FOR KEY SHARE OF run;"),),
     ),
     Mutant(
         "unlocked-check",
