@@ -42,6 +42,8 @@ BEGIN
      AND run.fence = binding.fence
     WHERE binding.pid = pg_backend_pid()
       AND binding.seat = session_user
+      AND binding.backend_start = (SELECT mine.backend_start
+                                   FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
     FOR NO KEY UPDATE OF run;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease lost' USING ERRCODE = 'HD001';
@@ -96,6 +98,8 @@ CREATE FUNCTION harvestd.me() RETURNS harvestd.binding
     FROM harvestd.binding AS binding
     WHERE binding.pid = pg_backend_pid()
       AND binding.seat = session_user
+      AND binding.backend_start = (SELECT mine.backend_start
+                                   FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
 $$;
 
 CREATE FUNCTION harvestd.note_changed_ids() RETURNS trigger
@@ -263,6 +267,8 @@ CREATE FUNCTION harvestd_api.tenant() RETURNS text
     FROM harvestd.binding AS binding
     WHERE binding.pid = pg_backend_pid()
       AND binding.seat = session_user
+      AND binding.backend_start = (SELECT mine.backend_start
+                                   FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
 $$;
 
 CREATE TABLE harvestd.bookmark (

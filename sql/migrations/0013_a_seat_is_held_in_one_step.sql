@@ -1,27 +1,6 @@
 -- breaking: no
--- Each write asked three times which run its backend is bound to, and each time the server read the
--- state of all backends for the start of one.  Who opens a seat now removes its bindings first, so
--- login and pid are enough; and finding the run and holding it is one step.
-
-CREATE OR REPLACE FUNCTION harvestd_api.tenant() RETURNS text
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT binding.tenant_id
-    FROM harvestd.binding AS binding
-    WHERE binding.pid = pg_backend_pid()
-      AND binding.seat = session_user
-$$;
-
-CREATE OR REPLACE FUNCTION harvestd.me() RETURNS harvestd.binding
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT binding
-    FROM harvestd.binding AS binding
-    WHERE binding.pid = pg_backend_pid()
-      AND binding.seat = session_user
-$$;
+-- Each write asked, step by step, which run its backend is bound to and whether that is still as it
+-- was claimed, and a checkpoint read the run once more: finding the run and holding it is one step.
 
 -- The binding of this backend, whose run is held as it was claimed until the transaction ends.
 CREATE FUNCTION harvestd.hold() RETURNS harvestd.binding
@@ -38,6 +17,8 @@ BEGIN
      AND run.fence = binding.fence
     WHERE binding.pid = pg_backend_pid()
       AND binding.seat = session_user
+      AND binding.backend_start = (SELECT mine.backend_start
+                                   FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
     FOR NO KEY UPDATE OF run;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease lost' USING ERRCODE = 'HD001';

@@ -93,7 +93,7 @@ async def test_a_seat_whose_binding_is_uncertain_is_never_used_again(database_ur
         with pytest.raises(Unreachable):
             await binding
 
-    assert (await holder.used(globex)).pid != uncertain.pid
+        assert (await holder.used(globex)).pid != uncertain.pid
     await holder.seats.close()
     await database.close()
 
@@ -150,28 +150,6 @@ async def test_a_lease_whose_commit_was_interrupted_is_taken_again_and_not_one_m
         assert [seat["seat_no"] for seat in seats] == [1, 2]
         assert other.seat_no == 2
     await holder.seats.close()
-
-
-async def test_a_seat_that_is_opened_is_bound_to_nothing_yet(database_url: str) -> None:
-    database = Watched(database_url)
-    holder = await a_holder(database, database_url)
-    binding = await holder.claims_run_of("acme")
-    first = await holder.used(binding)
-    await query(database_url, "SELECT pg_terminate_backend($1)", first.pid)
-    await until_closed(first)
-    database.seats_may_open.clear()
-    database.seat_opening.clear()
-
-    using = asyncio.create_task(holder.used(binding))
-    await database.seat_opening.wait()
-    # The new backend may get the process id of the old one, and is nobody's until it is bound.
-    of_the_seat = "SELECT FROM harvestd.binding WHERE seat = $1"
-    assert await query(database_url, of_the_seat, first.name) == []
-    database.seats_may_open.set()
-
-    assert (await using).name == first.name
-    await holder.seats.close()
-    await database.close()
 
 
 async def test_a_seat_whose_password_was_changed_is_opened_with_a_new_one(
