@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,12 +26,14 @@ import asyncpg
 
 from harvestd.database.step import step
 from harvestd.errors import WriteRefused
-from harvestd.loading.fenced import Fenced, RawConnection
+from harvestd.loading.fenced import Fenced
+from harvestd.loading.joined import RawConnection
 from harvestd.loading.rows import batches
 from harvestd.loading.seats import Binding
 from harvestd.loading.shapes import Shapes
 from harvestd.loading.spool import Spool
 from harvestd.loading.sweep import Keys, Swept, keep_keys, make_sweep, run_sweep
+from harvestd.loading.unknown import Unknown, known_keys
 from harvestd.loading.writes import (
     TENANT_ID,
     Group,
@@ -34,16 +43,21 @@ from harvestd.loading.writes import (
     checked_name,
 )
 
-Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
+OneRow = Mapping[str, object] | Sequence[object]
+Rows = Iterable[OneRow] | AsyncIterable[OneRow]
 
 
 @dataclass(slots=True)
 class Written:
-    """How many rows an upsert inserted, changed, and found as they were."""
+    """How many rows an upsert inserted, changed, and found as they were.
+
+    ``duplicates``: rows that were given before in the same batch, under the same key.
+    """
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
+    duplicates: int = 0
 
     @property
     def rows(self) -> int:
@@ -59,8 +73,20 @@ class Db:
         self._shapes = shapes
         self._rows_written = 0
 
-    async def upsert(self, table: str, rows: Rows, key: Sequence[str]) -> Written:
-        """Insert ``rows`` (dicts), or change those whose ``key`` is there already.
+    async def upsert(
+        self,
+        table: str,
+        rows: Rows,
+        key: Sequence[str],
+        *,
+        columns: Sequence[str] = (),
+        unknown: Unknown | None = None,
+    ) -> Written:
+        """Insert ``rows``, or change those whose ``key`` is there already.
+
+        A row is a dict, a named tuple, or a tuple of the values of ``columns``.  What the table
+        has no column for goes into its column ``raw`` (jsonb), as one object; where it has none,
+        or with ``unknown="freeze"``, such a row is refused; ``"discard"`` leaves it out.
 
         Streamed in bounded batches, each one transaction, so any number of rows fits; while one
         is written the next is read.  The database connection is not held while ``rows`` is waited
@@ -73,9 +99,10 @@ class Db:
         written = Written()
         sending: asyncio.Task[None] | None = None
         try:
-            async with aclosing(batches(rows)) as stream:
+            async with aclosing(batches(rows, columns=columns)) as stream:
                 async for batch in stream:
-                    groups = arrays_for(shape, key, batch)
+                    groups = arrays_for(shape, key, known_keys(shape, batch, unknown))
+                    written.duplicates += len(batch) - sum(len(group.arrays[0]) for group in groups)
                     if sending is not None:
                         await sending
                     # While the server takes this batch the next one is read and checked.
@@ -109,8 +136,18 @@ class Db:
             # At once: what was committed counts even if a later batch fails.
             self._rows_written += changed
 
-    async def copy(self, table: str, rows: Rows, until: datetime) -> int:
-        """Append ``rows`` (dicts) to a table without a key, and cover source time up to ``until``.
+    async def copy(
+        self,
+        table: str,
+        rows: Rows,
+        until: datetime,
+        *,
+        columns: Sequence[str] = (),
+        unknown: Unknown | None = None,
+    ) -> int:
+        """Append ``rows`` to a table without a key, and cover source time up to ``until``.
+
+        ``rows``, ``columns`` and ``unknown`` as in ``upsert``.
 
         All rows and the coverage commit in one transaction, so that a crash neither loses nor
         doubles one.  They are read first, in bounded batches (a temporary file takes what is
@@ -126,17 +163,17 @@ class Db:
         _check_appends(shape, self._fenced.binding)
         appended = 0
         with Spool() as kept:
-            async with aclosing(batches(rows)) as stream:
+            async with aclosing(batches(rows, columns=columns)) as stream:
                 async for batch in stream:
-                    for group in arrays_for(shape, None, batch):
+                    for group in arrays_for(shape, None, known_keys(shape, batch, unknown)):
                         kept.add(group)
                     await asyncio.sleep(0)  # a list never waits, and others have their turn
             async with self._fenced.seat() as seat, seat.connection.transaction():
-                for columns, arrays in kept:
+                for group in kept:
                     await step("write")
-                    statement = append_statement(shape, columns)
-                    await seat.connection.execute(statement, self._fenced.tenant_id, *arrays)
-                    appended += len(arrays[0])
+                    statement = append_statement(shape, group.columns)
+                    await seat.connection.execute(statement, self._fenced.tenant_id, *group.arrays)
+                    appended += len(group.arrays[0])
                 await step("checkpoint")
                 await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", until)
         self._rows_written += appended
@@ -239,6 +276,17 @@ class Db:
         async with self._fenced.seat() as seat:
             await seat.admit_plugin_sql(self._fenced.source)
             return await seat.connection.fetchrow(query, *arguments)
+
+    async def stream(self, query: str, *arguments: object) -> AsyncGenerator[asyncpg.Record, None]:
+        """Rows as `fetch` gives them, read in pages: any number fits.
+
+        They are those of the moment it began.  ``db`` may write between them.  A connection is
+        kept until the last row, so do not wait long for others in between.
+        """
+        async with self._fenced.cursor(query, *arguments) as cursor:
+            while page := await cursor.page():
+                for row in page:
+                    yield row
 
     async def fetchval(self, query: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""

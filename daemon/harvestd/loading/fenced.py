@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from contextvars import ContextVar
-from typing import Any, Protocol
+from itertools import count
+from typing import Protocol
 
 import asyncpg
 
 from harvestd.database.pool import LOST, translate
-from harvestd.errors import LeaseLost, RunError, WindowRefused, WriteRefused
+from harvestd.errors import DatabaseError, LeaseLost, RunError, WindowRefused, WriteRefused
+from harvestd.loading.joined import RawConnection, Transaction, outlived
 from harvestd.loading.seats import Binding, Seat
+
+PAGE_ROWS = 500
+"""Of a stream: more would only take memory, a page is a round trip of some 100 µs."""
+CURSOR_NUMBERS = count(1)
 
 
 class SeatGiver(Protocol):
@@ -29,25 +41,6 @@ class SeatGiver(Protocol):
     async def take_away(self, seat: Seat, *, reason: str) -> None:
         """End a seat that somebody goes on holding."""
         ...
-
-
-class Transaction:
-    """An open transaction of one run: its seat, and the lock by which calls take turns."""
-
-    def __init__(self, owner: Fenced, seat: Seat) -> None:
-        self.owner = owner
-        self.seat = seat
-        self.turn = asyncio.Lock()
-        self.ended = False
-
-    @asynccontextmanager
-    async def call(self) -> AsyncIterator[Seat]:
-        """The seat for one call, which takes turns with others of the same transaction."""
-        async with self.turn:
-            if self.ended:
-                raise _outlived()
-            with self.owner.translated():
-                yield self.seat
 
 
 # Inherited by gathered tasks, which therefore join the transaction instead of waiting for it.
@@ -65,6 +58,8 @@ class Fenced:
         self.used = False
         """Whether anything was asked of the database."""
         self._held: tuple[Seat, asyncio.Task[object] | None] | None = None
+        self._kept: tuple[Seat, AsyncExitStack] | None = None
+        self._keepers = 0
 
     @property
     def binding(self) -> Binding:
@@ -133,6 +128,58 @@ class Fenced:
                 raise  # the script's own, perhaps its upstream's ConnectionError: none of ours
             raise self._ours(error) from None
 
+    @asynccontextmanager
+    async def cursor(self, query: str, *arguments: object) -> AsyncIterator[Cursor]:
+        """A cursor over the rows of ``query``, on a seat that the run keeps until the block ends.
+
+        Other calls of the run use that seat between its pages, nobody else does.  Inside a
+        transaction it belongs to that, outside it stays what it was whatever is committed
+        meanwhile.  Raises: as `seat`.
+        """
+        inside = self._joined() is not None
+        cursor = Cursor(self)
+        if not inside:
+            await self._keep()
+        try:
+            hold = "" if inside else "WITH HOLD "
+            async with self.seat() as seat:
+                await seat.admit_plugin_sql(self.source)
+                # fetch: what execute sends without arguments may be several statements.
+                await seat.connection.fetch(
+                    f"DECLARE {cursor.name} NO SCROLL CURSOR {hold}FOR {query}", *arguments
+                )
+            yield cursor
+        finally:
+            # With the run, its transaction or its backend the cursor has ended too.
+            with suppress(RunError, DatabaseError, LeaseLost):
+                async with self.seat() as seat:
+                    await seat.connection.execute(f"CLOSE {cursor.name}")
+            if not inside:
+                await self._leave()
+
+    async def _keep(self) -> None:
+        """Have one seat for all calls, until as many have left."""
+        self._refuse_after_end()
+        with self.translated():
+            async with self._turn:
+                if self._kept is None:
+                    stack = AsyncExitStack()
+                    seat = await stack.enter_async_context(self._seats.bound(self._binding))
+                    self._kept = (seat, stack)
+                self._keepers += 1
+
+    async def _leave(self) -> None:
+        self._keepers -= 1
+        if not self._turn.locked():  # else the call that has the turn lets go of it, at its end
+            async with self._turn:
+                await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Give the kept seat back, unless somebody still keeps it; in one's turn."""
+        if self._keepers == 0 and self._kept is not None:
+            (_, stack), self._kept = self._kept, None
+            await stack.aclose()
+
     async def end(self) -> None:
         """From now on every call is refused: the run, or this window of it, is over.
 
@@ -140,6 +187,8 @@ class Fenced:
         backend is ended before this returns, so that the end can be recorded.
         """
         self._ended = True
+        if self._kept is not None:
+            await self._seats.take_away(self._kept[0], reason="run() left a stream open")
         if self._held is not None:
             seat, task = self._held
             await self._seats.take_away(seat, reason="run() has ended")
@@ -148,21 +197,38 @@ class Fenced:
 
     @asynccontextmanager
     async def _holding(self) -> AsyncIterator[Seat]:
-        async with self._seats.bound(self._binding) as seat:
-            self._refuse_after_end()
-            self.used = True
-            self._held = (seat, asyncio.current_task())
-            try:
+        try:
+            async with self._seat_of_this_call() as seat:
+                self._refuse_after_end()
+                self.used = True
+                self._held = (seat, asyncio.current_task())
+                try:
+                    yield seat
+                finally:
+                    self._held = None
+        finally:
+            await self._let_go()
+
+    @asynccontextmanager
+    async def _seat_of_this_call(self) -> AsyncIterator[Seat]:
+        if self._kept is None:
+            async with self._seats.bound(self._binding) as seat:
                 yield seat
-            finally:
-                self._held = None
+            return
+        seat = self._kept[0]
+        try:
+            yield seat
+        except BaseException as error:
+            if not isinstance(error, Exception):  # what its backend is doing is unknown
+                await asyncio.shield(self._seats.take_away(seat, reason="cancelled"))
+            raise
 
     def _joined(self) -> Transaction | None:
         transaction = _current.get()
         if transaction is None or transaction.owner is not self:
             return None
         if transaction.ended:
-            raise _outlived()
+            raise outlived()
         return transaction
 
     def _refuse_after_end(self) -> None:
@@ -206,51 +272,15 @@ class Fenced:
         return translated
 
 
-class RawConnection:
-    """The connection inside ``db.transaction()``, for SQL of the author's own.
+class Cursor:
+    """The rows of one query, page by page."""
 
-    As asyncpg's: ``execute``, ``executemany``, ``fetch``, ``fetchrow``, ``fetchval``.  The
-    server holds it to the run's tenant, schema and fence.  It ends with the block.
-    """
+    def __init__(self, fenced: Fenced) -> None:
+        self._fenced = fenced
+        # Never the same name twice: a seat remembers statements by their text.
+        self.name = f"harvestd_stream_{next(CURSOR_NUMBERS)}"
 
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
-
-    async def execute(self, query: str, *arguments: object) -> str:
-        """Run a statement; the server's command tag."""
-        async with self._connection() as connection:
-            return await connection.execute(query, *arguments)
-
-    async def executemany(self, query: str, arguments: Any) -> None:
-        """Run a statement once for each tuple of arguments."""
-        async with self._connection() as connection:
-            await connection.executemany(query, arguments)
-
-    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """All rows."""
-        async with self._connection() as connection:
-            return await connection.fetch(query, *arguments)
-
-    async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        """The first row, or None."""
-        async with self._connection() as connection:
-            return await connection.fetchrow(query, *arguments)
-
-    async def fetchval(self, query: str, *arguments: object) -> Any:
-        """The first column of the first row, or None."""
-        async with self._connection() as connection:
-            return await connection.fetchval(query, *arguments)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        async with self._transaction.call() as seat:
-            await seat.admit_plugin_sql(self._transaction.owner.source)
-            yield seat.connection
-
-
-def _outlived() -> RunError:
-    return RunError(
-        "db was used after its transaction had ended",
-        why="a task started inside db.transaction() outlived the block",
-        next_step="await everything started inside the block before it ends",
-    )
+    async def page(self) -> list[asyncpg.Record]:
+        """The next rows, PAGE_ROWS at most; none at the end.  Raises: as `Fenced.seat`."""
+        async with self._fenced.seat() as seat:
+            return await seat.connection.fetch(f"FETCH {PAGE_ROWS} FROM {self.name}")

@@ -190,7 +190,8 @@ def _check_writable(shape: TableShape, name: str, full_key: Sequence[str]) -> No
         why = f"the table has no such column; it has {', '.join(own)}"
         next_step = (
             "add it with ALTER TABLE ... ADD COLUMN IF NOT EXISTS to schema.sql (a CREATE TABLE "
-            "does nothing where the table is there), or leave it out of the rows"
+            "does nothing where the table is there), give the table a column raw jsonb, which "
+            "takes whatever has none, or say unknown='discard'"
         )
     elif column.generated:
         why, next_step = "the database computes it", "leave it out of the rows"
