@@ -186,6 +186,21 @@ class RunError(HarvestdError):
     code = "run"
 
 
+class SeatsTaken(RunError):
+    """All database connections for plugin SQL were in use for too long."""
+
+    code = "seats_taken"
+
+    def __init__(self, seats: int, longest: str, seconds: float) -> None:
+        super().__init__(
+            f"no database connection came free: all {seats} of this replica are in use",
+            why=f"db.transaction() and db.stream() keep one until they end; the longest, of "
+            f"{longest}, since {seconds:.0f} s",
+            next_step="collect first and keep transactions short; or raise HARVESTD_SEATS_MAX, "
+            "or start another replica",
+        )
+
+
 class LeaseLost(RunError):
     """Another replica or the operator owns the run now; nothing done since was committed."""
 

@@ -12,8 +12,9 @@ import asyncpg
 import pytest
 
 from harvestd.database.pool import Database
-from harvestd.errors import LeaseLost, Unreachable
+from harvestd.errors import LeaseLost, SeatsTaken, Unreachable
 from harvestd.loading.seats import Binding, Seat, Seats
+from harvestd.observing import metrics
 from harvestd.runs.claims import Claim, Claims
 from tests.builders import (
     a_replica,
@@ -231,3 +232,21 @@ async def test_a_seat_that_was_being_opened_when_its_replica_died_is_left_to_oth
     await dead.seats.close()
     await living.seats.close()
     await database.close()
+
+
+async def test_who_gets_no_seat_in_time_hears_who_has_them_and_costs_nobody_one(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = await a_holder(database, database_url)
+    bindings = [await holder.claims_run_of(tenant) for tenant in ("acme", "globex", "initech")]
+    monkeypatch.setattr("harvestd.loading.seats.SEAT_WAIT_SECONDS", 0.05)
+    before = metrics.SEAT_TIMEOUTS._value.get()
+    async with holder.seats.bound(bindings[0]), holder.seats.bound(bindings[1]):
+        with pytest.raises(SeatsTaken, match="all 2 of this replica") as refused:
+            await holder.used(bindings[2])
+        assert "of probe/main, since 0 s" in str(refused.value.why)
+        assert "acme" not in str(refused.value)  # another tenant's name is none of this one's
+    assert metrics.SEAT_TIMEOUTS._value.get() == before + 1
+    async with holder.seats.bound(bindings[2]), holder.seats.bound(bindings[0]):
+        pass
+    await holder.seats.close()

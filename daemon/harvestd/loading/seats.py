@@ -21,7 +21,7 @@ import asyncpg
 from harvestd.database.pool import LOST, Database, Line
 from harvestd.database.roles import Roles, ensure_seat, scram_verifier
 from harvestd.database.step import step
-from harvestd.errors import DatabaseError, LeaseLost, Unreachable
+from harvestd.errors import DatabaseError, LeaseLost, SeatsTaken, Unreachable
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.coalescing import Coalescer
@@ -31,6 +31,8 @@ log = get_logger()
 
 END_BACKEND_MS = 5_000
 CLEAN_SECONDS = 5.0
+SEAT_WAIT_SECONDS = 60.0
+"""A call takes milliseconds: who waits so long waits for long transactions or streams."""
 # Large objects belong to the login, and no transaction, fence or policy is asked about them.
 UNLINK_LARGE_OBJECTS = """
     SELECT pg_catalog.lo_unlink(large.oid)
@@ -118,6 +120,8 @@ class Seats:
         self._line: Line = database.line("bindings")
         self._binding = Coalescer(self._bind_batch, seats_max)
         self._places = asyncio.Semaphore(seats_max)
+        self._uses: list[tuple[RunKey, float]] = []
+        """For which runs places are held, and since when."""
         self._free: list[Seat] = []
         self._in_use: set[int] = set()
         """Of its leases, those with a connection or about to have one; the rest are free for us."""
@@ -126,12 +130,12 @@ class Seats:
     async def bound(self, binding: Binding) -> AsyncIterator[Seat]:
         """A seat bound to ``binding`` until the block ends.
 
-        Raises: LeaseLost, when the run is no longer ours; Unreachable.  When the block ends
-        with a cancellation or a lost connection the backend is ended before this returns, so
+        Raises: LeaseLost, when the run is no longer ours; SeatsTaken; Unreachable.  When the block
+        ends with a cancellation or a lost connection the backend is ended before this returns, so
         nothing of it can be written after the attempt is recorded.
         """
         asked = time.perf_counter()
-        place = await self._take_place()
+        place = await self._take_place(binding.key)
         metrics.SEAT_WAIT_SECONDS.observe(time.perf_counter() - asked)
         seat = None
         try:
@@ -162,20 +166,35 @@ class Seats:
         await self.end(seat, reason=reason)
         seat.leave_place()
 
-    async def _take_place(self) -> Callable[[], None]:
-        """The right to use one seat; the answer gives it back, the first time that it is called."""
-        await self._places.acquire()
+    async def _take_place(self, key: RunKey) -> Callable[[], object]:
+        """The right to use one seat; the answer gives it back, the first time that it is called.
+
+        Raises: SeatsTaken, when none comes free in SEAT_WAIT_SECONDS.
+        """
+        if self._places.locked():
+            try:
+                async with asyncio.timeout(SEAT_WAIT_SECONDS):
+                    await self._places.acquire()
+            except TimeoutError:
+                metrics.SEAT_TIMEOUTS.inc()
+                raise self._taken() from None
+        else:
+            await self._places.acquire()
         metrics.SEATS_IN_USE.inc()
-        held = True
+        use = (key, time.monotonic())
+        self._uses.append(use)
 
         def leave() -> None:
-            nonlocal held
-            if held:
-                held = False
+            if use in self._uses:
+                self._uses.remove(use)
                 metrics.SEATS_IN_USE.dec()
                 self._places.release()
 
         return leave
+
+    def _taken(self) -> SeatsTaken:
+        key, since = self._uses[0]  # the longest: they are in the order they began
+        return SeatsTaken(len(self._uses), f"{key.source}/{key.script}", time.monotonic() - since)
 
     async def forget_leases(self) -> None:
         """Declared dead: others may lease our seats now, so all of them are leased anew."""

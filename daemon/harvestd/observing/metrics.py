@@ -138,6 +138,9 @@ HEARTBEAT_AGE = _gauge(
 )
 DATABASE_UP = _gauge("harvestd_database_up", "1 while the database answers, else 0.")
 SEATS_IN_USE = _gauge("harvestd_seats_in_use", "Database connections bound to a run.")
+SEAT_TIMEOUTS = _counter(
+    "harvestd_seat_timeouts_total", "Calls that got no database connection in a minute."
+)
 SEAT_WAIT_SECONDS = _histogram(
     "harvestd_seat_wait_seconds",
     "How long a run waited for its database connection.",
