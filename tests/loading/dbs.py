@@ -64,12 +64,14 @@ class Shop:
 
 
 @asynccontextmanager
-async def a_shop(database: Database, url: str, schema_sql: str) -> AsyncIterator[Shop]:
-    """The data source with its tables finished, and a replica with two seats."""
+async def a_shop(
+    database: Database, url: str, schema_sql: str, *, seats_max: int = 2
+) -> AsyncIterator[Shop]:
+    """The data source with its tables finished, and a replica with so many seats."""
     roles = await made_roles(url)
     await apply_source_schema(database, roles, source="shop", schema_sql=schema_sql)
     replica_id = (await a_replica(database)).replica_id
-    seats = Seats(database, roles, replica_id, seats_max=2)
+    seats = Seats(database, roles, replica_id, seats_max=seats_max)
     try:
         yield Shop(url, seats, Claims(database, replica_id), Shapes(database))
     finally:

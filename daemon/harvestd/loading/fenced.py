@@ -261,6 +261,12 @@ class Fenced:
         if sqlstate == "HD003":
             return WriteRefused(message, why="each script writes to its own data source's schema")
         translated = translate(error)
+        if sqlstate == "40P01":
+            translated.what = "two runs waited for rows of each other (DeadlockDetected, 40P01)"
+            translated.next_step = (
+                "nothing was written, and it is tried again; if it recurs, let every transaction "
+                "write its tables in the same order"
+            )
         if sqlstate == "42501":
             translated.next_step = (
                 "no GRANT is missing: a script reads its tenant's rows, and writes tables of its "

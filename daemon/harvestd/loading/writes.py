@@ -74,10 +74,13 @@ def upsert_statement(shape: TableShape, columns: Sequence[str], key: Sequence[st
     full_key = _full_key(shape, key)
     ordered = _checked_columns(shape, columns, full_key)
     table = f"{quoted(shape.schema)}.{quoted(shape.table)}"
+    # In the order of the key: two that write the same rows wait for each other, never in a circle.
+    places = [str(number) for number, name in enumerate(ordered, start=2) if name in full_key]
+    in_order = f"\n    ORDER BY {', '.join(places)}" if places else ""
     return f"""\
 WITH written AS (
     INSERT INTO {table} AS stored ({listed(TENANT_ID, *ordered)})
-    {select_arrays(shape, ordered)}
+    {select_arrays(shape, ordered)}{in_order}
     ON CONFLICT ({listed(*full_key)}) {_on_conflict(shape, ordered, full_key)}
     RETURNING (stored.xmax = 0) AS fresh
 )

@@ -63,6 +63,7 @@ WITH written AS (
     INSERT INTO "github"."issue" AS stored ("tenant_id", "id", "title")
     SELECT $1::text, incoming."id", incoming."title"
     FROM unnest($2::int4[], $3::text[]) AS incoming ("id", "title")
+    ORDER BY 2
     ON CONFLICT ("tenant_id", "id") DO UPDATE
     SET "title" = excluded."title", deleted_at = NULL, written_at = statement_timestamp()
     WHERE ROW(stored."title")::record *<> ROW(excluded."title")::record """
