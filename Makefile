@@ -52,7 +52,7 @@ bench-engine: setup ## runs a second, the tick, idle cost, beside pgbench and pe
 	@$(MAKE) --no-print-directory bench-peers || echo "going on without them"
 	@$(PY) -m bench.engine $(OPTIONS)
 
-bench-peers: $(BENCH_VENV)/.ready ## the queues that bench-engine measures beside the daemon
+bench-peers: $(BENCH_VENV)/.ready ## the programs that both benches measure beside the daemon
 
 $(BENCH_VENV)/.ready: bench/requirements.lock
 	@echo "setting up $(BENCH_VENV) (once) ..."
@@ -60,7 +60,8 @@ $(BENCH_VENV)/.ready: bench/requirements.lock
 	@"$(BENCH_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.lock
 	@touch "$@"
 
-bench-load: setup ## rows a second through db.upsert, beside the bare SQL (OPTIONS="--rows 50000")
+bench-load: setup ## rows a second through db.upsert, beside bare SQL and peers (OPTIONS="--rows 50000")
+	@$(MAKE) --no-print-directory bench-peers || echo "going on without them"
 	@$(PY) -m bench.load $(OPTIONS)
 
 soak: setup ## an hour at full load: memory, descriptors and speed stay as they were (OPTIONS="--minutes 10")

@@ -1,6 +1,6 @@
 """Other programs of this kind, each at its best setting: no-op jobs, enqueued and worked off.
 
-They live in an environment of their own (`make bench-engine` makes it from
+They live in an environment of their own (`make bench-peers` makes it from
 bench/requirements.lock), and each measurement is a fresh process in a fresh database.
 """
 

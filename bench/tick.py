@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.replica import calls, migrate, seed, seed_runs, with_app, write_no_op_plugins
-from bench.scratch import Server, execute, in_child
+from bench.scratch import Server, execute, forget_peak, in_child, peak_bytes
 from harvestd.database import step
 from harvestd.service.app import App
 
@@ -79,7 +79,7 @@ async def _tick(app: App) -> Tick:
     gc.collect()
     calls_before = calls.total
     memory_before = psutil.Process().memory_info().rss
-    _forget_peak()
+    forget_peak()
     probe = _Probe()
     step.hook = note_claim
     began = time.perf_counter()
@@ -92,7 +92,7 @@ async def _tick(app: App) -> Tick:
     await app.feeder.idle()
     stall_after = probe.longest_since()
     probe.end()
-    peak = _peak_bytes()
+    peak = peak_bytes()
     return Tick(
         first_claim_ms=1e3 * first_claim,
         added_mb=max(0.0, (peak - memory_before) / 1e6),
@@ -140,19 +140,3 @@ class _Probe:
         """Ask no more."""
         if self._handle is not None:
             self._handle.cancel()
-
-
-def _forget_peak() -> None:
-    """Let the peak of the resident memory begin anew (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
-def _peak_bytes() -> int:
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])

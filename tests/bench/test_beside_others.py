@@ -13,16 +13,6 @@ from bench.replica import GRAPH
 from bench.scratch import Server
 from bench.takeover import TENANTS, measure_takeover
 from tests.builders import query
-from tests.tools import is_missing
-
-
-@pytest.fixture
-def peers_python() -> Path:
-    """The interpreter that has the peers, once `make bench-engine` made their environment."""
-    python = peers.find_python()
-    if python is None:
-        is_missing("no .venv-bench here (make bench-peers)")
-    return python
 
 
 @pytest.mark.parametrize("way", writing.WAYS)
