@@ -220,6 +220,28 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION harvestd_api.empty_schema(wanted text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    place oid;
+BEGIN
+    CREATE TEMPORARY TABLE harvestd_never_commits (n integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
+    INSERT INTO pg_temp.harvestd_never_commits VALUES (1), (1);
+    SELECT namespace.oid INTO place
+    FROM pg_namespace AS namespace
+    JOIN pg_roles AS owner ON owner.oid = namespace.nspowner
+    WHERE namespace.nspname = wanted
+      AND owner.rolname = session_user;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'not the own schema: %', wanted USING ERRCODE = 'HD003';
+    END IF;
+    EXECUTE format('ALTER SCHEMA %I RENAME TO %I', wanted, 'harvestd_aside_' || place);
+    EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', wanted, session_user);
+END
+$$;
+
 CREATE FUNCTION harvestd_api.guard() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -540,6 +562,8 @@ REVOKE ALL ON FUNCTION harvestd.obey_hand_set_date() FROM PUBLIC;
 REVOKE ALL ON FUNCTION harvestd_api.bookmark(wanted text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION harvestd_api.checkpoint(at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION harvestd_api.empty_schema(wanted text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION harvestd_api.guard() FROM PUBLIC;
 

@@ -22,8 +22,11 @@ GOOD = """
 -- What the shop keeps.
 CREATE SCHEMA IF NOT EXISTS shop;
 
-CREATE TYPE shop.mood AS ENUM ('calm', 'cross');
-CREATE DOMAIN shop.cents AS bigint CHECK (VALUE >= 0);
+DO $$ BEGIN
+    CREATE TYPE shop.mood AS ENUM ('calm', 'cross');
+    CREATE DOMAIN shop.cents AS bigint CHECK (VALUE >= 0);
+EXCEPTION WHEN duplicate_object THEN NULL;
+END $$;
 CREATE TABLE IF NOT EXISTS customer (
     tenant_id text NOT NULL,
     id        bigint NOT NULL,

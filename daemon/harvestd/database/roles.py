@@ -39,7 +39,11 @@ EXEC_FUNCTIONS = (
     "harvestd_api.set_bookmark(text, jsonb)",
 )
 # A trigger function needs EXECUTE when the trigger is made, not when it fires.
-SOURCE_FUNCTIONS = ("harvestd_api.tenant()", "harvestd_api.guard()")
+SOURCE_FUNCTIONS = (
+    "harvestd_api.tenant()",
+    "harvestd_api.guard()",
+    "harvestd_api.empty_schema(text)",
+)
 TABLES_OF_THE_APPLICATION = (
     "public.tenant, public.tenant_data_source_config, public.data_source_run"
 )
@@ -151,13 +155,14 @@ async def ensure_source_role(
         if not seen["made"]:
             await connection.execute(f"CREATE ROLE {name} LOGIN")
             await connection.execute(f"GRANT USAGE ON SCHEMA harvestd_api TO {name}")
-            functions = ", ".join(SOURCE_FUNCTIONS)
-            await connection.execute(f"GRANT EXECUTE ON FUNCTION {functions} TO {name}")
             if (await _see(connection))["owns_database"]:
                 base = await _this_database(connection)
                 await connection.execute(f"GRANT CONNECT ON DATABASE {base} TO {name}")
         if not seen["member"] and not seen["superuser"]:
             await _join(connection, name, set_=True)  # for CREATE SCHEMA ... AUTHORIZATION
+        # Each time: a migration may have made one more of them.
+        functions = ", ".join(SOURCE_FUNCTIONS)
+        await connection.execute(f"GRANT EXECUTE ON FUNCTION {functions} TO {name}")
         await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
         await _reset(connection, name)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from harvestd.catalog.discover import RESERVED
 from harvestd.database.pool import LOST
 from harvestd.errors import SchemaRefused
+from harvestd.loading.comparison import Difference
 from harvestd.loading.ddl import DdlStatement, cut_statements, find_line, makes_schema
 from harvestd.loading.inspection import Finding
 from harvestd.terms import NAME
@@ -156,6 +157,38 @@ def all_found(
         next_step="; ".join(dict.fromkeys(finding.mend for finding in shown)),
         line=next((line for line in lines if line is not None), None),
     )
+
+
+def differs(
+    source: str, differences: Sequence[Difference], statements: Sequence[DdlStatement]
+) -> SchemaRefused:
+    """One error for all that is not as the file says, with the DDL that makes it so."""
+    shown = differences[:FINDINGS_SHOWN_MAX]
+    more = len(differences) - len(shown)
+    lines = [find_line(statements, one.words) for one in shown]
+    return _refused(
+        source,
+        "; ".join(one.what for one in shown) + (f"; and {more} more" if more else ""),
+        why="the file says otherwise, but changes nothing where it is there already, as CREATE "
+        "... IF NOT EXISTS does",
+        next_step="add to the file, below what made it: "
+        + "; ".join(dict.fromkeys(one.mend for one in shown)),
+        line=next((line for line in lines if line is not None), None),
+    )
+
+
+def fails_on_empty(refused: SchemaRefused) -> SchemaRefused:
+    """The same refusal, of a file that runs on the tables there are but not without them."""
+    told = SchemaRefused(
+        f"on an empty schema, as a new database has: {refused.what}",
+        why=refused.why,
+        next_step="the file must make everything by itself, in this order; ALTER and DROP take "
+        "IF EXISTS and IF NOT EXISTS",
+        path=refused.path,
+        line=refused.line,
+    )
+    told.in_use = refused.in_use
+    return told
 
 
 def _refused(

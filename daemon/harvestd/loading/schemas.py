@@ -2,8 +2,7 @@
 
 The file is somebody else's code.  It gets a login that owns the one schema and nothing else,
 a password that only this call knows, and one transaction: either all of it is there,
-inspected and finished, or none of it.  (What the file would make on an empty schema is to be
-compared with what there is; that belongs between running and finishing, in ``_run``.)
+inspected, compared with what the file makes on an empty schema, and finished, or none of it.
 """
 
 from __future__ import annotations
@@ -11,49 +10,58 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from harvestd.catalog.discover import Source
 from harvestd.database.pool import LOST, Database, closing, translate
-from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
+from harvestd.database.roles import Roles
 from harvestd.database.statements import sql
 from harvestd.database.step import step
-from harvestd.database.transaction import whole_transaction
-from harvestd.errors import DatabaseError, SchemaRefused
+from harvestd.errors import SchemaRefused
+from harvestd.loading.comparison import changes, compare_schema
 from harvestd.loading.ddl import DdlStatement
+from harvestd.loading.described import describe_schema
 from harvestd.loading.finishing import FINISHING, Relation, finish_relation, finish_schema
 from harvestd.loading.inspection import inspect_schema
-from harvestd.loading.ownership import ensure_schema
 from harvestd.loading.refusals import (
-    LOCK_SECONDS,
-    STATEMENT_SECONDS,
     all_found,
     check_name,
     checked_statements,
+    differs,
     failed,
-    left_transaction,
 )
-from harvestd.loading.writes import quoted
+from harvestd.loading.running import OnEmpty, file_transaction, run_file, run_on_empty
+from harvestd.loading.source_login import Connect, source_login, source_turn, stored_schema
+from harvestd.observing.logs import get_logger
 
-# Any fixed number will do; "hsch" in ASCII.
-LOCK = 0x68736368
+log = get_logger()
 
-# RESET ALL goes first: what the file has set must not decide how our statements are read.
-OUR_SESSION = f"""
-    RESET ALL;
-    SET search_path = pg_catalog, pg_temp;
-    SET statement_timeout = '{STATEMENT_SECONDS}s';
-    SET lock_timeout = '{LOCK_SECONDS}s'
-"""
-# Two texts, so that no statement prepared before the file ran is used after it: it could have
-# put its own in the place of one.
-TRANSACTION_BEFORE = "SELECT pg_catalog.pg_current_xact_id()::text AS before"
-TRANSACTION_AFTER = "SELECT pg_catalog.pg_current_xact_id()::text AS after"
+File: TypeAlias = Sequence[DdlStatement]
 DDL = frozenset(["ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE"])
+
+PREVIEW_SECONDS = 10.0
+"""How long a preview may keep writers waiting for a table that it alters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the next apply of a schema.sql would do.
+
+    ``applied``: nothing, it was applied as it is.  ``changes``: what it would make, alter and drop,
+    a line each.  ``kept``: what stays though the file has it no more.  ``unfinished``: it takes
+    longer than a preview may, so nothing else is known.
+    """
+
+    applied: bool = False
+    changes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    refused: SchemaRefused | None = None
+    unfinished: bool = False
 
 
 async def apply_source_schema(
@@ -69,23 +77,72 @@ async def apply_source_schema(
     """
     check_name(source)
     schema_hash = _hash(schema_sql)
-    try:
+    with _translated():
         # Its end also ends the turn.
         async with closing(await database.connect(f"schema of {source}")) as connection:
             if await _is_applied(connection, roles, source, schema_hash):
                 return False
-            async with _turn(connection, source):
+            async with source_turn(connection, source):
                 if await _is_applied(connection, roles, source, schema_hash):
                     return False
-                async with _login(database, connection, roles, source) as own:
-                    await _run(own, roles, source, schema_sql)
+                file = checked_statements(source, schema_sql)
+                async with source_login(database, connection, roles, source) as connect:
+                    on_empty = await _describe(connection, connect, source, file)
+                    async with (
+                        closing(await connect()) as own,
+                        file_transaction(own, source, keep=True),
+                    ):
+                        kept = await _run_and_look(own, roles, source, file, on_empty)
+                        await _finish(own, roles, source)
                 await step("schema_finished")
                 await connection.fetchval(sql("note_source_schema"), source, schema_hash, roles.hex)
-                return True
-    except (asyncpg.PostgresError, *LOST) as error:
-        if isinstance(error.__context__, asyncio.CancelledError):
-            raise error.__context__ from None  # cleaning up after it failed
-        raise translate(error) from None
+    _tell(source, on_empty, kept)
+    return True
+
+
+async def preview_schema(
+    database: Database, roles: Roles, *, source: str, schema_sql: str
+) -> Preview:
+    """What the next apply of ``schema_sql`` would do, or why it would be refused.
+
+    The file runs on the tables there are, is rolled back, and gets ``PREVIEW_SECONDS`` for all
+    of it, since whatever it locks waits as long.  A data source that was never applied has a role
+    and an empty schema afterwards.
+
+    Raises: DatabaseError (another replica is at it for too long, a right is missing), Unreachable.
+    """
+    with _translated():
+        try:
+            check_name(source)
+            file = checked_statements(source, schema_sql)
+            async with closing(await database.connect(f"preview of {source}")) as connection:
+                if await _is_applied(connection, roles, source, _hash(schema_sql)):
+                    return Preview(applied=True)
+                async with (
+                    source_turn(connection, source),
+                    source_login(database, connection, roles, source) as connect,
+                ):
+                    on_empty = await _describe(connection, connect, source, file)
+                    return await _preview(connect, roles, source, file, on_empty)
+        except SchemaRefused as refused:
+            return Preview(refused=refused)
+
+
+async def _preview(
+    connect: Connect, roles: Roles, source: str, file: File, on_empty: OnEmpty
+) -> Preview:
+    try:
+        async with (
+            closing(await connect()) as own,
+            asyncio.timeout(PREVIEW_SECONDS),
+            file_transaction(own, source, keep=False),
+        ):
+            before = await describe_schema(own, source)
+            kept = await _run_and_look(own, roles, source, file, on_empty)
+            after = await describe_schema(own, source)
+    except TimeoutError:
+        return Preview(unfinished=True)
+    return Preview(changes=tuple(changes(before, after)), kept=kept)
 
 
 async def unapplied_schemas(
@@ -131,93 +188,36 @@ def _hash(schema_sql: str) -> str:
 async def _is_applied(
     connection: asyncpg.Connection[Any], roles: Roles, source: str, schema_hash: str
 ) -> bool:
-    row = await _stored(connection, source)
+    row = await stored_schema(connection, source)
     return row is not None and (row["schema_hash"], row["hex"]) == (schema_hash, roles.hex)
 
 
-async def _stored(connection: asyncpg.Connection[Any], source: str) -> asyncpg.Record | None:
-    return await connection.fetchrow(sql("read_source_schema"), source)
+async def _describe(
+    connection: asyncpg.Connection[Any], connect: Connect, source: str, file: File
+) -> OnEmpty:
+    """What the file says there should be; nothing where nothing is there to differ."""
+    if (await describe_schema(connection, source)).empty:
+        return OnEmpty()
+    async with closing(await connect()) as own:
+        return await run_on_empty(own, source, file)
 
 
-@asynccontextmanager
-async def _turn(connection: asyncpg.Connection[Any], source: str) -> AsyncIterator[None]:
-    """The source's advisory lock, held by the session: roles are committed on the way."""
-    try:
-        await connection.execute("SELECT pg_advisory_lock($1, hashtext($2))", LOCK, source)
-    except asyncpg.LockNotAvailableError:
-        refused = DatabaseError(
-            f"another replica is applying the schema of {source}",
-            why="it has been for ten seconds and more; replicas take turns",
-            next_step="nothing to do: this replica looks again at its next tick",
-        )
-        refused.sqlstate = asyncpg.LockNotAvailableError.sqlstate
-        raise refused from None
-    yield
-
-
-@asynccontextmanager
-async def _login(
-    database: Database, connection: asyncpg.Connection[Any], roles: Roles, source: str
-) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the source's own role, which nobody can log in as afterwards."""
-    role = roles.source(source)
-    password = secrets.token_urlsafe(24)
-    await ensure_source_role(connection, roles, source, scram_verifier(password))
-    try:
-        stored = await _stored(connection, source)
-        stored_hex = None if stored is None else stored["hex"]
-        await ensure_schema(connection, roles, source, stored_hex=stored_hex)
-        await _end_backends(connection, role)
-        await connection.execute(f"ALTER ROLE {role} LOGIN; ALTER ROLE {role} RESET ALL")
-        own = await database.connect(
-            f"schema.sql of {source}",
-            user=role,
-            password=password,
-            statement_seconds=STATEMENT_SECONDS + 10,
-        )
-        async with closing(own):
-            yield own
-    finally:
-        # The file may have changed its own role's password and settings.
-        await connection.execute(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
-        await connection.execute(f"ALTER ROLE {role} RESET ALL")
-        await _end_backends(connection, role)
-
-
-async def _end_backends(connection: asyncpg.Connection[Any], role: str) -> None:
-    await connection.fetchval(sql("end_source_backends"), role)
-
-
-async def _run(own: asyncpg.Connection[Any], roles: Roles, source: str, schema_sql: str) -> None:
-    """The one transaction: run, inspect, finish."""
-    statements = checked_statements(source, schema_sql)
-    try:
-        async with whole_transaction(own):
-            await own.execute(OUR_SESSION)
-            before = await own.fetchval(TRANSACTION_BEFORE)
-            await own.execute(f"SET search_path = {quoted(source)}, pg_temp")
-            for statement in statements:
-                await _run_statement(own, source, statement)
-            await own.execute(OUR_SESSION)
-            if await own.fetchval(TRANSACTION_AFTER) != before:
-                raise left_transaction(source)
-            findings = await inspect_schema(own, roles, source)
-            if findings:
-                raise all_found(source, findings, statements)
-            await _finish(own, roles, source)
-    except (asyncpg.PostgresError, *LOST) as error:
-        if isinstance(error.__context__, SchemaRefused):
-            raise error.__context__ from None  # a lost connection cannot even roll back
-        raise failed(source, error, None) from None
-
-
-async def _run_statement(
-    own: asyncpg.Connection[Any], source: str, statement: DdlStatement
-) -> None:
-    try:
-        await own.execute(statement.text)
-    except (asyncpg.PostgresError, *LOST) as error:
-        raise failed(source, error, statement) from None
+async def _run_and_look(
+    own: asyncpg.Connection[Any], roles: Roles, source: str, file: File, on_empty: OnEmpty
+) -> tuple[str, ...]:
+    """Run, inspect, compare; answers what stays though the file has it no more."""
+    await run_file(own, source, file)
+    findings = await inspect_schema(own, roles, source)
+    if findings:
+        raise all_found(source, findings, file)
+    if on_empty.refused is not None:
+        raise on_empty.refused
+    if on_empty.described is None:
+        return ()
+    compared = await compare_schema(own, source=source, expected=on_empty.described)
+    if compared.differences:
+        raise differs(source, compared.differences, file)
+    return compared.kept
 
 
 async def _finish(own: asyncpg.Connection[Any], roles: Roles, source: str) -> None:
@@ -225,3 +225,20 @@ async def _finish(own: asyncpg.Connection[Any], roles: Roles, source: str) -> No
     await own.execute(";\n".join(finish_schema(roles, source)))
     for row in rows:
         await own.execute(";\n".join(finish_relation(roles, source, Relation(**row))))
+
+
+def _tell(source: str, on_empty: OnEmpty, kept: Sequence[str]) -> None:
+    if kept:
+        log.warning("schema_leftovers_kept", source=source, what="; ".join(kept))
+    if on_empty.unknown is not None:
+        log.warning("schema_not_compared", source=source, what=on_empty.unknown)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (asyncpg.PostgresError, *LOST) as error:
+        if isinstance(error.__context__, asyncio.CancelledError):
+            raise error.__context__ from None  # cleaning up after it failed
+        raise translate(error) from None

@@ -207,6 +207,18 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "pg_prepared_xacts and ends with ROLLBACK PREPARED.",
         ),
         "schema_applied": _event("info", "seconds", NOTHING),
+        "schema_leftovers_kept": _event(
+            "warning",
+            "what",
+            "Nothing was dropped: schema.sql has these no more. If nobody needs them, drop them in "
+            "the file, with IF EXISTS.",
+        ),
+        "schema_not_compared": _event(
+            "warning",
+            "what",
+            "An edit inside CREATE TABLE IF NOT EXISTS is not noticed until the role of "
+            "HARVESTD_DATABASE_URL may make schemas: GRANT CREATE ON DATABASE.",
+        ),
         "schema_refused": _event(
             "error",
             "code what",

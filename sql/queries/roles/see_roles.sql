@@ -59,7 +59,7 @@ need AS (
     UNION ALL
     SELECT 'EXECUTE on harvestd_api.' || function.proname,
            pg_catalog.has_function_privilege(role.daemon, function.oid, 'EXECUTE')
-               AND (function.proname = 'guard'
+               AND (function.proname IN ('guard', 'empty_schema')
                     OR pg_catalog.has_function_privilege(role.exec, function.oid, 'EXECUTE'))
     FROM role
     JOIN pg_catalog.pg_proc AS function

@@ -1,0 +1,80 @@
+"""The login that a data source's schema.sql runs on: one at a time, and nobody's afterwards."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from harvestd.database.pool import Database
+from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
+from harvestd.database.statements import sql
+from harvestd.errors import DatabaseError
+from harvestd.loading.ownership import ensure_schema
+from harvestd.loading.refusals import STATEMENT_SECONDS
+
+# Any fixed number will do; "hsch" in ASCII.
+LOCK = 0x68736368
+
+Connect: TypeAlias = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
+
+
+async def stored_schema(connection: asyncpg.Connection[Any], source: str) -> asyncpg.Record | None:
+    """What was applied last: schema_hash, hex; None when nothing ever was."""
+    return await connection.fetchrow(sql("read_source_schema"), source)
+
+
+@asynccontextmanager
+async def source_turn(connection: asyncpg.Connection[Any], source: str) -> AsyncIterator[None]:
+    """The source's advisory lock, held by the session: roles are committed on the way."""
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1, hashtext($2))", LOCK, source)
+    except asyncpg.LockNotAvailableError:
+        refused = DatabaseError(
+            f"another replica is applying the schema of {source}",
+            why="it has been for ten seconds and more; replicas take turns",
+            next_step="nothing to do: this replica looks again at its next tick",
+        )
+        refused.sqlstate = asyncpg.LockNotAvailableError.sqlstate
+        raise refused from None
+    yield
+
+
+@asynccontextmanager
+async def source_login(
+    database: Database, connection: asyncpg.Connection[Any], roles: Roles, source: str
+) -> AsyncIterator[Connect]:
+    """Makes connections of the source's own role, which nobody can log in as afterwards."""
+    role = roles.source(source)
+    password = secrets.token_urlsafe(24)
+
+    async def connect() -> asyncpg.Connection[Any]:
+        # The file may have changed its own role's settings.
+        await connection.execute(f"ALTER ROLE {role} RESET ALL")
+        return await database.connect(
+            f"schema.sql of {source}",
+            user=role,
+            password=password,
+            statement_seconds=STATEMENT_SECONDS + 10,
+        )
+
+    await ensure_source_role(connection, roles, source, scram_verifier(password))
+    try:
+        stored = await stored_schema(connection, source)
+        stored_hex = None if stored is None else stored["hex"]
+        await ensure_schema(connection, roles, source, stored_hex=stored_hex)
+        await _end_backends(connection, role)
+        await connection.execute(f"ALTER ROLE {role} LOGIN")
+        yield connect
+    finally:
+        # The file may have changed its own role's password and settings.
+        await connection.execute(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
+        await connection.execute(f"ALTER ROLE {role} RESET ALL")
+        await _end_backends(connection, role)
+
+
+async def _end_backends(connection: asyncpg.Connection[Any], role: str) -> None:
+    await connection.fetchval(sql("end_source_backends"), role)
