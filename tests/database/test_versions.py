@@ -26,6 +26,7 @@ TESTS = {
         "roles",
         "test_statements.py::test_a_statement_can_be_prepared",
         "../loading/test_schemas.py",
+        "../loading/test_comparison.py",
         "../runs",
         "../service/test_daemon.py",
     ),

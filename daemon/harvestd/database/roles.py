@@ -163,6 +163,7 @@ async def ensure_source_role(
         # Each time: a migration may have made one more of them.
         functions = ", ".join(SOURCE_FUNCTIONS)
         await connection.execute(f"GRANT EXECUTE ON FUNCTION {functions} TO {name}")
+        await _let_keeper_make_schemas(connection, name)
         await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
         await _reset(connection, name)
 
@@ -304,6 +305,20 @@ def membership(connection: asyncpg.Connection[Any], *, inherit: bool, set_: bool
 def membership_has_options(connection: asyncpg.Connection[Any]) -> bool:
     """Since PostgreSQL 16 INHERIT and SET belong to a membership, before that to the member."""
     return connection.get_server_version().major >= 16
+
+
+async def _let_keeper_make_schemas(connection: asyncpg.Connection[Any], name: str) -> None:
+    """harvestd_api.empty_schema runs as who migrated, which may be another than the session's."""
+    keeper = await connection.fetchval(
+        "SELECT pg_catalog.quote_ident(keeper.rolname) FROM pg_catalog.pg_proc AS function"
+        " JOIN pg_catalog.pg_roles AS keeper ON keeper.oid = function.proowner"
+        " WHERE function.oid = 'harvestd_api.empty_schema(text)'::regprocedure"
+        " AND NOT pg_catalog.pg_has_role(keeper.oid, $1::text::name, 'USAGE')",
+        name,
+    )
+    if keeper is not None:
+        options = membership(connection, inherit=True, set_=True)
+        await connection.execute(f"GRANT {name} TO {keeper}{options}")
 
 
 async def _reset(connection: asyncpg.Connection[Any], name: str) -> None:

@@ -109,6 +109,14 @@ class View:
     made_now: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """How one thing is defined, and which one it goes with."""
+
+    definition: str
+    part_of: str = ""
+
+
 @dataclass(frozen=True)
 class Described:
     """A schema by the names of what it holds, as SQL spells them; without what finishing adds."""
@@ -130,27 +138,28 @@ class Described:
         return not (self.tables or self.composites or self.enums or self.domains or self.views)
 
     @cached_property
-    def things(self) -> Mapping[str, str]:
-        """Everything there is, from ``column shop.t.x`` to its definition."""
+    def things(self) -> Mapping[str, Thing]:
+        """Everything there is, by what it is: ``table shop.t``, ``column shop.t.x``."""
         return dict(self._things())
 
-    def _things(self) -> Iterator[tuple[str, str]]:
+    def _things(self) -> Iterator[tuple[str, Thing]]:
         for kind, tables in (("table", self.tables), ("composite type", self.composites)):
             for name, table in tables.items():
                 place = self.place(name)
-                yield f"{kind} {place}", ""
+                whole = f"{kind} {place}"
+                yield whole, Thing("")
                 for column in table.columns.values():
-                    yield f"column {place}.{column.name}", str(column)
+                    yield f"column {place}.{column.name}", Thing(str(column), whole)
                     if column.counts:
-                        yield f"sequence of {place}.{column.name}", column.counts
+                        yield f"sequence of {place}.{column.name}", Thing(column.counts, whole)
                 for rule in table.rules:
-                    yield f"{rule.kind} {rule.name} on {place}", rule.definition
+                    yield f"{rule.kind} {rule.name} on {place}", Thing(rule.definition, whole)
         for name, labels in self.enums.items():
-            yield f"enum type {self.place(name)}", ", ".join(labels)
+            yield f"enum type {self.place(name)}", Thing(", ".join(labels))
         for name, domain in self.domains.items():
-            yield f"domain {self.place(name)}", str(domain)
+            yield f"domain {self.place(name)}", Thing(str(domain))
         for name, view in self.views.items():
-            yield f"view {self.place(name)}", view.definition
+            yield f"view {self.place(name)}", Thing(" ".join(view.definition.split()))
 
 
 async def describe_schema(connection: asyncpg.Connection[Any], schema: str) -> Described:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from harvestd.catalog.discover import RESERVED
 from harvestd.database.pool import LOST
 from harvestd.errors import SchemaRefused
-from harvestd.loading.comparison import Difference
 from harvestd.loading.ddl import DdlStatement, cut_statements, find_line, makes_schema
+from harvestd.loading.differences import Difference
 from harvestd.loading.inspection import Finding
 from harvestd.terms import NAME
 
