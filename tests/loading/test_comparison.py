@@ -528,7 +528,9 @@ async def test_a_preview_of_a_new_source_tells_all_that_it_makes(wall: Wall) -> 
     assert "make the table shop.customer" in told.changes
     assert "make the domain shop.cents bigint CHECK ((VALUE >= 0))" in told.changes
     assert not any("column" in line for line in told.changes)
-    assert await wall.tables() == []
+    assert await wall.daemon.fetchval("SELECT to_regnamespace('shop')") is None
+    made = "SELECT count(*) FROM pg_roles WHERE rolname = $1"
+    assert await wall.daemon.fetchval(made, wall.roles.source("shop")) == 0
     assert await wall.apply(GOOD) is True
     await fill(wall)
     assert await wall.apply(f"{GOOD} -- edited") is True

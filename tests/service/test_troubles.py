@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harvestd.database import step
-from harvestd.loading import schemas
+from harvestd.loading import running
 from harvestd.loading.refusals import LOCK_SECONDS
 from harvestd.service import source_schemas
 from harvestd.service.status import Status
@@ -78,8 +78,8 @@ async def test_a_schema_whose_table_was_in_use_is_tried_again_at_the_next_tick(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_schemas, "PATIENCE_SECONDS", 20)
-    sooner = schemas.OUR_SESSION.replace(f"lock_timeout = '{LOCK_SECONDS}s'", "lock_timeout = 100")
-    monkeypatch.setattr(schemas, "OUR_SESSION", sooner)
+    sooner = running.OUR_SESSION.replace(f"lock_timeout = '{LOCK_SECONDS}s'", "lock_timeout = 100")
+    monkeypatch.setattr(running, "OUR_SESSION", sooner)
     await a_tenant(database_url, "acme", PROBE)
     async with running_app(database_url, tmp_path, {"probe/main.py": SIMPLE}) as app:
         await app.feeder.idle()

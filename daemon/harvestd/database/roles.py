@@ -168,6 +168,14 @@ async def ensure_source_role(
         await _reset(connection, name)
 
 
+async def drop_source_role(connection: asyncpg.Connection[Any], roles: Roles, source: str) -> None:
+    """Remove the login of a data source, which must own nothing any more."""
+    name = roles.source(source)
+    async with _changing(connection):
+        await connection.execute(f"DROP OWNED BY {name} RESTRICT")  # its rights on functions
+        await connection.execute(f"DROP ROLE {name}")
+
+
 async def prepared_transactions_max(connection: asyncpg.Connection[Any]) -> int:
     """How many transactions anybody may leave prepared, with their locks; 0 by default.
 

@@ -132,11 +132,6 @@ class Described:
         """``name`` with its schema, as SQL spells it."""
         return f"{self.schema}.{name}"
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing at all."""
-        return not (self.tables or self.composites or self.enums or self.domains or self.views)
-
     @cached_property
     def things(self) -> Mapping[str, Thing]:
         """Everything there is, by what it is: ``table shop.t``, ``column shop.t.x``."""
@@ -163,7 +158,10 @@ class Described:
 
 
 async def describe_schema(connection: asyncpg.Connection[Any], schema: str) -> Described:
-    """Read it from pg_catalog; the connection's search_path must be pg_catalog, pg_temp."""
+    """Read it from pg_catalog; the connection's search_path must be pg_catalog, pg_temp.
+
+    Expressions are spelt under a lock on their table, which only ACCESS EXCLUSIVE keeps waiting.
+    """
     columns = await connection.fetch(sql("describe_columns"), schema)
     rules = await connection.fetch(sql("describe_rules"), schema)
     types = await connection.fetch(sql("describe_types"), schema)

@@ -25,11 +25,12 @@ SOURCE_ROLE = re.compile(r"harvestd_([0-9a-f]{8})_src_\w+")
 
 async def ensure_schema(
     connection: asyncpg.Connection[Any], roles: Roles, source: str, *, stored_hex: str | None
-) -> None:
+) -> bool:
     """Make the schema of ``source`` where it is missing, or take over a clone's.
 
-    ``stored_hex``: for which roles it was last finished, None when it never was.  The role of
-    the source must exist.  Raises: SchemaRefused, when the schema is somebody else's.
+    Answers whether it was made now.  ``stored_hex``: for which roles it was last finished, None
+    when it never was.  The role of the source must exist.  Raises: SchemaRefused, when the schema
+    is somebody else's.
     """
     role = roles.source(source)
     owner = await connection.fetchval(sql("see_schema_owner"), source)
@@ -37,7 +38,7 @@ async def ensure_schema(
         made = f"CREATE SCHEMA {quoted(source)} AUTHORIZATION {role}"
         async with _needing(made, source):
             await connection.execute(made)
-        return
+        return True
     former = _former(owner, stored_hex)
     if former is not None and former != roles.hex:
         await _take_over(connection, roles, source, owner=owner, former=Roles(former))
@@ -50,6 +51,7 @@ async def ensure_schema(
             f"ALTER SCHEMA {quoted(source)} RENAME TO ...",
             path=f"{source}/schema.sql",
         )
+    return False
 
 
 def _former(owner: str, stored_hex: str | None) -> str | None:

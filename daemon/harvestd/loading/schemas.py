@@ -106,8 +106,7 @@ async def preview_schema(
     """What the next apply of ``schema_sql`` would do, or why it would be refused.
 
     The file runs on the tables there are, is rolled back, and gets ``PREVIEW_SECONDS`` for all
-    of it, since whatever it locks waits as long.  A data source that was never applied has a role
-    and an empty schema afterwards.
+    of it, since whatever it locks waits as long.  Only a clone's schema is taken over for good.
 
     Raises: DatabaseError (another replica is at it for too long, a right is missing), Unreachable.
     """
@@ -120,7 +119,7 @@ async def preview_schema(
                     return Preview(applied=True)
                 async with (
                     source_turn(connection, source),
-                    source_login(database, connection, roles, source) as connect,
+                    source_login(database, connection, roles, source, stays=False) as connect,
                 ):
                     on_empty = await _describe(connection, connect, source, file)
                     return await _preview(connect, roles, source, file, on_empty)
@@ -196,7 +195,7 @@ async def _describe(
     connection: asyncpg.Connection[Any], connect: Connect, source: str, file: File
 ) -> OnEmpty:
     """What the file says there should be; nothing where nothing is there to differ."""
-    if (await describe_schema(connection, source)).empty:
+    if await connection.fetchval(sql("is_schema_empty"), source):
         return OnEmpty()
     async with closing(await connect()) as own:
         return await run_on_empty(own, source, file)

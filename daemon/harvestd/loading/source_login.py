@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from harvestd.database.pool import Database
-from harvestd.database.roles import Roles, ensure_source_role, scram_verifier
+from harvestd.database.roles import Roles, drop_source_role, ensure_source_role, scram_verifier
 from harvestd.database.statements import sql
 from harvestd.errors import DatabaseError
 from harvestd.loading.ownership import ensure_schema
 from harvestd.loading.refusals import STATEMENT_SECONDS
+from harvestd.loading.writes import quoted
 
 # Any fixed number will do; "hsch" in ASCII.
 LOCK = 0x68736368
@@ -45,10 +46,19 @@ async def source_turn(connection: asyncpg.Connection[Any], source: str) -> Async
 
 @asynccontextmanager
 async def source_login(
-    database: Database, connection: asyncpg.Connection[Any], roles: Roles, source: str
+    database: Database,
+    connection: asyncpg.Connection[Any],
+    roles: Roles,
+    source: str,
+    *,
+    stays: bool = True,
 ) -> AsyncIterator[Connect]:
-    """Makes connections of the source's own role, which nobody can log in as afterwards."""
+    """Makes connections of the source's own role, which nobody can log in as afterwards.
+
+    Unless it ``stays``, a schema that was made for it is gone again afterwards, with the role.
+    """
     role = roles.source(source)
+    made = False
     password = secrets.token_urlsafe(24)
 
     async def connect() -> asyncpg.Connection[Any]:
@@ -65,7 +75,7 @@ async def source_login(
     try:
         stored = await stored_schema(connection, source)
         stored_hex = None if stored is None else stored["hex"]
-        await ensure_schema(connection, roles, source, stored_hex=stored_hex)
+        made = await ensure_schema(connection, roles, source, stored_hex=stored_hex)
         await _end_backends(connection, role)
         await connection.execute(f"ALTER ROLE {role} LOGIN")
         yield connect
@@ -74,6 +84,9 @@ async def source_login(
         await connection.execute(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
         await connection.execute(f"ALTER ROLE {role} RESET ALL")
         await _end_backends(connection, role)
+        if made and not stays:
+            await connection.execute(f"DROP SCHEMA {quoted(source)}")
+            await drop_source_role(connection, roles, source)
 
 
 async def _end_backends(connection: asyncpg.Connection[Any], role: str) -> None:
