@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -337,8 +338,8 @@ async def test_a_column_without_default_is_asked_for_with_a_value_for_the_rows_t
     refused = await kept.refusal(BEFORE.replace("n         int,", "n int, must text NOT NULL,"))
 
     assert refused.next_step.endswith(
-        "ALTER TABLE shop.t ADD COLUMN IF NOT EXISTS must text NOT NULL DEFAULT ...; ALTER TABLE"
-        " shop.t ALTER COLUMN must DROP DEFAULT (... is the value of the rows there are)"
+        "ALTER TABLE shop.t ADD COLUMN IF NOT EXISTS must text NOT NULL DEFAULT (a value for the"
+        " rows there are); ALTER TABLE shop.t ALTER COLUMN must DROP DEFAULT"
     )
 
 
@@ -478,6 +479,24 @@ async def test_where_the_daemon_may_make_no_schema_the_file_is_applied_and_that_
 
     assert [event for event, _ in warned] == ["schema_not_compared"]
     assert "permission denied for database" in warned[0][1]
+
+
+async def test_the_role_that_migrated_may_be_another_than_that_of_the_daemon(
+    kept: Wall, admin: Connection
+) -> None:
+    name = await admin.fetchval("SELECT quote_ident(current_database())")
+    keeper = f"keeper_{secrets.token_hex(4)}"
+    await admin.execute(
+        f"CREATE ROLE {keeper}; GRANT {keeper} TO app; GRANT CREATE ON DATABASE {name} TO {keeper};"
+        f"GRANT USAGE, CREATE ON SCHEMA harvestd_api TO {keeper};"
+        f"ALTER FUNCTION harvestd_api.empty_schema(text) OWNER TO {keeper}"
+    )
+    try:
+        refused = await kept.refusal(BEFORE.replace("n         int,", "n int, size int,"))
+        assert refused.what == "the column shop.t.size is missing"
+    finally:
+        await admin.execute(f"REASSIGN OWNED BY {keeper} TO app")
+        await admin.execute(f"DROP OWNED BY {keeper}; DROP ROLE {keeper}")
 
 
 async def preview(wall: Wall, sql: str, source: str = "shop") -> Preview:

@@ -118,10 +118,9 @@ def _adding(place: str, column: DescribedColumn) -> str:
     add = f"ALTER TABLE {place} ADD COLUMN IF NOT EXISTS {column.name} {column}"
     if column.filled:
         return add
-    # What is in the table already needs a value once.
     return (
-        f"{add} DEFAULT ...; ALTER TABLE {place} ALTER COLUMN {column.name} DROP DEFAULT"
-        " (... is the value of the rows there are)"
+        f"{add} DEFAULT (a value for the rows there are);"
+        f" ALTER TABLE {place} ALTER COLUMN {column.name} DROP DEFAULT"
     )
 
 
