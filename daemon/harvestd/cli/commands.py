@@ -53,6 +53,10 @@ def make_app() -> App:
     for name in ("set", "list", "unset"):
         config.command(getattr(configuring, f"config_{name}"), name=name)
     app.command(config)
+    readers = App(name="reader", help="Which roles of the server read the collected data.")
+    for name in ("add", "list", "remove"):
+        readers.command(getattr(configuring, f"reader_{name}"), name=name)
+    app.command(readers)
     return app
 
 

@@ -183,3 +183,58 @@ def config_unset(
     from harvestd.cli.configure import unset_values
 
     return unset_values(tenant, source, key, dry_run=dry_run, yes=yes, as_json=json)
+
+
+def reader_add(
+    role: Annotated[str, Parameter(help="A role of the PostgreSQL server.")],
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Let a role of the server read every tenant's rows of every data source, now and later.
+
+    For the application, dashboards and people. Without it row-level security shows a role no
+    rows, and no error. It cannot write, and sees none of harvestd's own tables. The JSON is an
+    object with role, reads and changed.
+
+    For example:
+
+    ```
+    $ harvestd reader add grafana
+    ```
+    """
+    from harvestd.cli.readers import change_reader
+
+    return change_reader(role, add=True, as_json=json)
+
+
+def reader_remove(role: str, /, *, json: Json = False) -> int:
+    """Take back what reader add gave.
+
+    The JSON is an object with role, reads and changed.
+
+    For example:
+
+    ```
+    $ harvestd reader remove grafana
+    ```
+    """
+    from harvestd.cli.readers import change_reader
+
+    return change_reader(role, add=False, as_json=json)
+
+
+def reader_list(*, json: Json = False) -> int:
+    """List the roles that were let read, besides superusers, who see everything.
+
+    The JSON is a list of objects with role, may_log_in and reads (false: only after SET ROLE).
+
+    For example:
+
+    ```
+    $ harvestd reader list
+    ```
+    """
+    from harvestd.cli.readers import show_readers
+
+    return show_readers(as_json=json)
