@@ -211,6 +211,31 @@ def sql(
     return ask_query(query, as_json=json)
 
 
+def check(
+    *sources: Annotated[str, Parameter(help="Data sources; all without any.")],
+    json: Json = False,
+) -> int:
+    """For the author of a plugin: what is wrong here, and what the next start would do.
+
+    Each script is imported, dependencies are looked for, and each schema.sql is tried on the
+    database there is, in a transaction that is rolled back: what it would make, alter and drop, or
+    why it would be refused, with line and mending. Without a database it is only read. Exit code 1
+    when something has to be mended. The JSON is an object with scripts, problems, blocked,
+    schemas (data_source, applied, changes, kept, unfinished and refused) and without_database.
+
+    For example:
+
+    ```
+    $ harvestd check
+    $ harvestd check weather
+    $ HARVESTD_PLUGIN_DIRS='["plugins"]' harvestd check weather --json
+    ```
+    """
+    from harvestd.cli.checking import check_sources
+
+    return check_sources(sources, as_json=json)
+
+
 def try_script(
     script: Annotated[str, Parameter(help="SOURCE/SCRIPT.")],
     /,

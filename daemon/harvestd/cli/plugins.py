@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ def show_plugins(source: str | None, *, as_json: bool) -> int:
     named = {problem.source for problem in catalog.problems if problem.source}
     if source is not None and source not in {*catalog.sources, *named}:
         raise unknown("data source", source, {*catalog.sources, *named})
-    problems = [one for one in catalog.problems if source is None or one.source in ("", source)]
+    problems = problems_of(catalog, None if source is None else {source})
     graph = catalog.graph_for(frozenset(catalog.sources))
     blocked = {
         str(name): why
@@ -66,7 +66,7 @@ def show_plugins(source: str | None, *, as_json: bool) -> int:
         print_json(
             Shown(
                 [_described(script, files) for script in scripts],
-                [_problem(problem) for problem in problems],
+                [describe_problem(problem) for problem in problems],
                 shadowed,
                 blocked,
             )
@@ -145,7 +145,13 @@ def _seconds(span: timedelta | None) -> float | None:
     return None if span is None else span.total_seconds()
 
 
-def _problem(problem: Problem) -> Mapping[str, object]:
+def problems_of(catalog: Catalog, sources: Collection[str] | None) -> list[Problem]:
+    """What cannot be used, of these data sources (None: of all) and of the folders they lie in."""
+    return [one for one in catalog.problems if sources is None or one.source in ("", *sources)]
+
+
+def describe_problem(problem: Problem) -> Mapping[str, object]:
+    """A problem as the JSON shows it."""
     told = explain.as_told(problem.what)
     return {
         "data_source": problem.source or None,
