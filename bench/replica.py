@@ -12,7 +12,8 @@ from harvestd.cli.looping import run_beside_scripts
 from harvestd.cli.serving import beside_app, forced_cycle
 from harvestd.database.pool import Database
 from harvestd.observing import logs
-from harvestd.service.app import App, prepare_database
+from harvestd.service.app import App
+from harvestd.service.preparing import prepare_database
 from harvestd.settings import Settings, load_settings
 
 GRAPH: dict[str, set[str]] = {

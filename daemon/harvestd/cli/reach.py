@@ -20,6 +20,7 @@ from harvestd.database.migrations import check_schema
 from harvestd.database.pool import Database, closing
 from harvestd.errors import HarvestdError
 from harvestd.observing.logs import configure
+from harvestd.service.preparing import prepare_database
 from harvestd.settings import PREFIX, Settings, load_settings
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -84,8 +85,6 @@ async def _see_schema(database: Database) -> None:
 
 
 async def _migrate(database: Database) -> None:
-    from harvestd.service.app import prepare_database  # HTTP and all: 0.3 s
-
     await prepare_database(database)
 
 

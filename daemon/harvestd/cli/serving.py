@@ -39,7 +39,8 @@ from harvestd.database.pool import Database
 from harvestd.errors import DatabaseError, HarvestdError, Unreachable
 from harvestd.observing.logs import configure, get_logger
 from harvestd.service.acts import take_over_embedded
-from harvestd.service.app import App, prepare_database
+from harvestd.service.app import App
+from harvestd.service.preparing import prepare_database
 from harvestd.service.status import RunReported, Status
 from harvestd.service.supervisor import take_supervisor
 from harvestd.service.ticker import install_signals

@@ -199,6 +199,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "Replicas whose heartbeats lay ahead may be declared dead; they go on by themselves.",
         ),
         "migration_applied": _event("info", "migration", NOTHING),
+        "connections_scarce": _event(
+            "warning",
+            "replicas seats_max connections_needed connections_max",
+            "Raise max_connections of PostgreSQL, or lower HARVESTD_SEATS_MAX: when all seats are "
+            "wanted at once, some cannot be opened, and their runs fail until others end.",
+        ),
         "prepared_transactions_admitted": _event(
             "warning",
             "transactions_max",

@@ -71,6 +71,14 @@ def own_seconds() -> float:
     return time.monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionBudget:
+    """What the server takes of roles like ours, and how many replicas live, this one included."""
+
+    connections_max: int
+    replicas: int
+
+
 class Heartbeat:
     """One replica's row and its view of the others.  A connection of its own: nothing delays it."""
 
@@ -114,6 +122,12 @@ class Heartbeat:
         )
         self.confirmed_at = self.cycled_at = sent
         await self.beat({})
+
+    async def see_connections(self) -> ConnectionBudget:
+        """For how many replicas the server takes how many connections.  Raises: Unreachable."""
+        row = await self._line.fetchrow("see_connections")
+        assert row is not None
+        return ConnectionBudget(**dict(row))
 
     async def beat(self, in_hand: Mapping[int, int]) -> Beat:
         """Renew the row; ``in_hand`` is run_no → fence.  Raises: Unreachable."""

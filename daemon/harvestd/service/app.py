@@ -15,9 +15,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from harvestd import __version__
-from harvestd.database.migrations import check_schema, migrate
-from harvestd.database.pool import Database, closing
-from harvestd.database.roles import Roles, ensure_roles, prepared_transactions_max
+from harvestd.database.pool import Database
+from harvestd.database.roles import Roles
 from harvestd.errors import DatabaseError, HarvestdError, Unreachable
 from harvestd.execution.feeder import Feeder
 from harvestd.execution.hands import Hands
@@ -36,6 +35,7 @@ from harvestd.service.beating import Beating
 from harvestd.service.cycle import Cycle
 from harvestd.service.gauges import Gauges
 from harvestd.service.http import Health, make_app, serve
+from harvestd.service.preparing import note_scarce_connections, prepare_database
 from harvestd.service.source_schemas import SourceSchemas
 from harvestd.service.supervisor import Supervisor
 from harvestd.service.ticker import Wanted, ticking
@@ -167,6 +167,7 @@ class App:
             try:
                 roles = await prepare_database(self.database)
                 await self.heartbeat.register()
+                await note_scarce_connections(self.heartbeat, self.settings.seats_max)
             except Unreachable as error:
                 self.health.set_problem("database", str(error))
                 self.supervisor.starting(error.what)
@@ -325,21 +326,6 @@ class App:
             await _wait_for(end, pause)
             if not end.is_set():
                 metrics.EVENT_LOOP_LAG.set(max(time.perf_counter() - asked - pause, 0.0))
-
-
-async def prepare_database(database: Database) -> Roles:
-    """Migrate an empty or older database by itself, and make the roles of the wall.
-
-    Raises: Unreachable; SchemaTooNew, SchemaTooOld (adoption and breaking migrations are for
-    `harvestd migrate`); DatabaseError, when the role lacks a right.
-    """
-    async with closing(await database.connect("migrate")) as connection:
-        for name in await migrate(connection, explicit=False):
-            log.info("migration_applied", migration=name)
-        await check_schema(connection)
-        if (prepared := await prepared_transactions_max(connection)) > 0:
-            log.warning("prepared_transactions_admitted", transactions_max=prepared)
-        return await ensure_roles(connection)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -20,14 +20,12 @@ from harvestd.database.pool import Database
 from harvestd.database.roles import Roles, missing_rights
 from harvestd.errors import DatabaseError, HarvestdError, SchemaTooOld, Unreachable
 from harvestd.loading.schemas import unapplied_schemas
+from harvestd.service.preparing import CORE_CONNECTIONS
 from harvestd.service.status import ReplicaSeen, Status
 from harvestd.settings import Settings
 
 NEWEST_SERVER = 190000
 """The first version that nobody has tried."""
-CORE_CONNECTIONS = 12
-"""What a replica keeps open besides its seats: a line for each duty.  While schema.sql files are
-new, two more for each of the four that are applied at once."""
 GIB = 2**30
 DISK_LOW_BYTES = 2 * GIB
 DISK_FULL_BYTES = GIB // 4

@@ -19,7 +19,7 @@ from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles
 from harvestd.errors import HarvestdError
 from harvestd.loading.schemas import apply_source_schema
-from harvestd.service.app import prepare_database
+from harvestd.service.preparing import prepare_database
 from harvestd.torture.mutants import HOLD, MUTANTS, Mutant
 from harvestd.torture.schedule import Schedule, Told
 from harvestd.torture.scheduler import hook
