@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harvestd.database.pool import Database
+from harvestd.database.pool import LOST, Database
 from harvestd.errors import LeaseLost, SeatsTaken, Unreachable
 from harvestd.loading.seats import Binding, Seat, Seats
 from harvestd.observing import metrics
@@ -249,4 +249,26 @@ async def test_who_gets_no_seat_in_time_hears_who_has_them_and_costs_nobody_one(
     assert metrics.SEAT_TIMEOUTS._value.get() == before + 1
     async with holder.seats.bound(bindings[2]), holder.seats.bound(bindings[0]):
         pass
+    await holder.seats.close()
+
+
+STUBBORN = """DO $$ BEGIN LOOP
+    BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END;
+END LOOP; END $$"""
+
+
+async def test_a_backend_whose_connection_was_lost_here_is_gone_before_the_attempt_ends(
+    database: Database, database_url: str
+) -> None:
+    holder = await a_holder(database, database_url)
+    binding = await holder.claims_run_of("acme")
+    alive = "SELECT FROM pg_stat_activity WHERE pid = $1"
+    with pytest.raises(LOST):
+        async with holder.seats.bound(binding) as seat:
+            working = asyncio.create_task(seat.connection.execute(STUBBORN))
+            while not await query(database_url, alive + " AND query LIKE 'DO %'", seat.pid):
+                await asyncio.sleep(0.01)
+            seat.connection._transport.abort()  # type: ignore[attr-defined]
+            await working
+    assert await query(database_url, alive, seat.pid) == []
     await holder.seats.close()

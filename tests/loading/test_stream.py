@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
 from harvestd.database.pool import Database
-from harvestd.errors import DatabaseError, RunError
-from harvestd.loading.fenced import PAGE_ROWS
+from harvestd.errors import DatabaseError, RunError, Unreachable
+from harvestd.loading.fenced import PAGE_BYTES, PAGE_ROWS, PAGE_ROWS_FIRST, next_page_rows
 from tests.builders import query
 from tests.loading.dbs import Shop, a_shop
 
@@ -119,7 +119,11 @@ async def test_a_backend_that_dies_under_a_stream_ends_it_and_not_the_run(shop: 
     await anext(rows)
     pid = await db.fetchval("SELECT pg_backend_pid()")
     await query(shop.url, "SELECT pg_terminate_backend($1, 5000)", pid)
-    with pytest.raises(DatabaseError):
+    # The stream is gone; the run's other calls have a new backend at once.
+    with suppress(Unreachable):  # where its end was not heard of yet
+        await db.fetchval("SELECT 1")
+    assert await db.fetchval("SELECT pg_backend_pid()") != pid
+    with pytest.raises(DatabaseError, match="stream ended with its database connection"):
         async for _ in rows:
             pass
     assert await db.fetchval("SELECT count(*)::int FROM item") == COUNT
@@ -152,3 +156,53 @@ async def test_what_is_no_query_is_refused_by_its_name(shop: Shop) -> None:
             async for _ in db.stream(statement):
                 pass
     assert await db.fetchval("SELECT count(*)::int FROM item") == COUNT
+
+
+def test_pages_grow_while_rows_are_small_and_are_bounded_by_their_bytes() -> None:
+    small, large = [(1, "x")] * PAGE_ROWS, [("x" * (PAGE_BYTES // 4),)]
+    asked = PAGE_ROWS_FIRST
+    sizes = []
+    for _ in range(3):
+        asked = next_page_rows(small[:asked], asked)
+        sizes.append(asked)
+    assert sizes == [64, 512, PAGE_ROWS]
+    assert next_page_rows(large * 8, 8) == 4
+    assert next_page_rows([("x" * 8 * PAGE_BYTES,)], 512) == 1
+    assert next_page_rows([], 64) == PAGE_ROWS
+
+
+async def test_a_page_of_large_rows_is_small(shop: Shop) -> None:
+    db = await shop.db_of("acme")
+    sizes = [
+        len(row["text"])
+        async for row in db.stream("SELECT repeat('x', 400000) AS text FROM item LIMIT 40")
+    ]
+    assert sizes == [400_000] * 40
+
+
+@pytest.mark.parametrize(
+    "value", ["'0044-03-15 BC'::date", "'20000-01-01'::timestamptz", "'24:00'::time"]
+)
+async def test_what_python_has_no_word_for_is_told_and_the_run_goes_on(
+    shop: Shop, value: str
+) -> None:
+    db = await shop.db_of("acme")
+    with pytest.raises(RunError, match="cannot be read") as refused:
+        await db.fetchval(f"SELECT {value}")
+    assert "as text" in str(refused.value.next_step)
+    with pytest.raises(RunError, match="cannot be read"):
+        async for _ in db.stream(f"SELECT {value} AS at"):
+            pass
+    async with db.transaction() as connection:
+        with pytest.raises(RunError, match="cannot be read"):
+            await connection.fetchval(f"SELECT {value}")
+        assert await connection.fetchval("SELECT 1") == 1
+    assert await db.fetchval(f"SELECT ({value})::text")
+
+
+async def test_an_argument_of_the_wrong_type_is_the_authors_mistake(shop: Shop) -> None:
+    db = await shop.db_of("acme")
+    with pytest.raises(Exception) as refused:
+        await db.fetchval("SELECT $1::int", "canary")
+    assert not isinstance(refused.value, Unreachable)
+    assert "canary" not in str(refused.value)

@@ -67,8 +67,9 @@ async def test_where_nothing_keeps_a_key_the_error_names_it_and_the_ways_out(sho
 
 async def test_frozen_means_refused_though_there_is_a_raw(shop: Shop) -> None:
     db = await shop.db_of("acme")
-    with pytest.raises(WriteRefused, match="column extra of"):
+    with pytest.raises(WriteRefused, match="column extra of") as refused:
         await db.upsert("whole", [{"id": 1, "extra": 1}], ["id"], unknown="freeze")
+    assert "let raw take it" in str(refused.value.next_step)
     with pytest.raises(WriteRefused, match="column extra of"):  # whose would it be?
         await db.upsert("whole", [{"id": 1, "raw": {}, "extra": 1}], ["id"])
     with pytest.raises(WriteRefused, match="unknown is given as 'ignore'"):

@@ -7,7 +7,7 @@ it, whatever SQL is sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -26,8 +26,11 @@ from harvestd.errors import DatabaseError, LeaseLost, RunError, WindowRefused, W
 from harvestd.loading.joined import RawConnection, Transaction, outlived
 from harvestd.loading.seats import Binding, Seat
 
-PAGE_ROWS = 500
-"""Of a stream: more would only take memory, a page is a round trip of some 100 µs."""
+PAGE_ROWS = 512
+"""Of a stream, at most: more would only take memory, a page is a round trip of some 100 µs."""
+PAGE_ROWS_FIRST = 8
+PAGE_BYTES = 1 << 20
+SCALAR_BYTES = 16
 CURSOR_NUMBERS = count(1)
 
 
@@ -211,7 +214,8 @@ class Fenced:
 
     @asynccontextmanager
     async def _seat_of_this_call(self) -> AsyncIterator[Seat]:
-        if self._kept is None:
+        if self._kept is None or self._kept[0].connection.is_closed():
+            # A stream that is open has ended with its backend; other calls go on on a new one.
             async with self._seats.bound(self._binding) as seat:
                 yield seat
             return
@@ -246,6 +250,8 @@ class Fenced:
             yield
         except (asyncpg.PostgresError, *LOST) as error:
             raise self._ours(error) from None
+        except (OverflowError, ValueError) as error:
+            raise _beyond_python(error) from None
 
     def _ours(self, error: BaseException) -> Exception:
         sqlstate = getattr(error, "sqlstate", None)
@@ -267,6 +273,9 @@ class Fenced:
                 "nothing was written, and it is tried again; if it recurs, let every transaction "
                 "write its tables in the same order"
             )
+        if sqlstate == "34000":
+            translated.what = "a stream ended with its database connection (34000)"
+            translated.next_step = "read it again: it is tried again by itself"
         if sqlstate == "42501":
             translated.next_step = (
                 "no GRANT is missing: a script reads its tenant's rows, and writes tables of its "
@@ -278,15 +287,44 @@ class Fenced:
         return translated
 
 
+def _beyond_python(error: Exception) -> RunError:
+    """asyncpg's own complaints about what it reads or sends; their texts may quote values."""
+    return RunError(
+        f"a value cannot be read or sent as it is ({type(error).__name__})",
+        why="Python has no dates before the year 1 or after 9999, and no 24:00",
+        next_step="SELECT it as text: column::text",
+    )
+
+
 class Cursor:
     """The rows of one query, page by page."""
 
     def __init__(self, fenced: Fenced) -> None:
         self._fenced = fenced
+        self._page_rows = PAGE_ROWS_FIRST
         # Never the same name twice: a seat remembers statements by their text.
         self.name = f"harvestd_stream_{next(CURSOR_NUMBERS)}"
 
     async def page(self) -> list[asyncpg.Record]:
-        """The next rows, PAGE_ROWS at most; none at the end.  Raises: as `Fenced.seat`."""
+        """The next rows, as many as about PAGE_BYTES hold; none at the end.
+
+        Raises: as `Fenced.seat`.
+        """
         async with self._fenced.seat() as seat:
-            return await seat.connection.fetch(f"FETCH {PAGE_ROWS} FROM {self.name}")
+            rows = await seat.connection.fetch(f"FETCH {self._page_rows} FROM {self.name}")
+        self._page_rows = next_page_rows(rows, self._page_rows)
+        return rows
+
+
+def next_page_rows(rows: Sequence[Sequence[object]], asked: int) -> int:
+    """How many rows to ask for after a page of ``asked``: never more than eight times as many.
+
+    A power of two: a seat remembers each as a statement of its own.
+    """
+    size = sum(
+        len(value) if isinstance(value, str | bytes) else SCALAR_BYTES
+        for row in rows
+        for value in row
+    )
+    fit = PAGE_BYTES * len(rows) // size if size else PAGE_ROWS
+    return 1 << (max(1, min(fit, asked * 8, PAGE_ROWS)).bit_length() - 1)

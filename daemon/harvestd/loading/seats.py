@@ -314,7 +314,8 @@ class Seats:
         if seat.replica_id != self.replica_id:
             seat.connection.terminate()  # leased under an id that was declared dead since
         elif seat.connection.is_closed():
-            self._leave_lease(seat.seat_no, seat.replica_id)
+            # Only our side may have: its backend could go on, with whatever it was doing.
+            await asyncio.shield(self.end(seat, reason="connection lost"))
         elif seat.bound is None:
             # Whether the server bound it is unknown, and it may still do so: never reused.
             await asyncio.shield(self.end(seat, reason="not bound"))
@@ -332,7 +333,7 @@ class Seats:
         self._leave_lease(seat.seat_no, seat.replica_id)
         log.debug("seat_ended", seat=seat.seat_no, reason=reason)
         try:
-            await self._line.fetchval("end_backend", seat.pid, END_BACKEND_MS)
+            await self._line.fetchval("end_backend", seat.pid, END_BACKEND_MS, seat.name)
         except DatabaseError as error:
             # With the server away there is no backend either; the fence holds in any case.
             log.warning("seat_ended", seat=seat.seat_no, reason=error.what)

@@ -11,9 +11,8 @@ from typing import Literal, get_args
 
 from harvestd.errors import WriteRefused
 from harvestd.loading.rows import Row
-from harvestd.loading.writes import FRAMEWORK_COLUMNS, TENANT_ID, TableShape
+from harvestd.loading.writes import FRAMEWORK_COLUMNS, RAW, TENANT_ID, TableShape
 
-RAW = "raw"
 Unknown = Literal["freeze", "discard"]
 
 

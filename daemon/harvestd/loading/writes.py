@@ -21,6 +21,8 @@ from harvestd.terms import NAME
 
 TENANT_ID = "tenant_id"
 FRAMEWORK_COLUMNS = ("written_at", "deleted_at")
+RAW = "raw"
+"""The column that takes what a table has no column for; see `unknown.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +193,14 @@ def _check_writable(shape: TableShape, name: str, full_key: Sequence[str]) -> No
     elif column is None:
         own = [one for one in shape.columns if one not in (TENANT_ID, *FRAMEWORK_COLUMNS)]
         why = f"the table has no such column; it has {', '.join(own)}"
+        keeper = (
+            "let raw take it, by leaving out unknown='freeze' and raw itself"
+            if RAW in shape.columns and shape.columns[RAW].type == "jsonb"
+            else "give the table a column raw jsonb, which takes whatever has none"
+        )
         next_step = (
             "add it with ALTER TABLE ... ADD COLUMN IF NOT EXISTS to schema.sql (a CREATE TABLE "
-            "does nothing where the table is there), give the table a column raw jsonb, which "
-            "takes whatever has none, or say unknown='discard'"
+            f"does nothing where the table is there); or {keeper}; or say unknown='discard'"
         )
     elif column.generated:
         why, next_step = "the database computes it", "leave it out of the rows"
