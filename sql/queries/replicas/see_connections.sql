@@ -1,4 +1,4 @@
--- see_connections: how many connections the server takes of roles like ours, and for how many of us.
+-- see_connections: how many connections the server takes of roles like ours, for how many of us.
 -- -> connections_max, replicas (alive, this one among them)
 SELECT current_setting('max_connections')::integer
            - current_setting('superuser_reserved_connections')::integer
