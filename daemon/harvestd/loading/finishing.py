@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from harvestd.database.roles import Roles
 from harvestd.loading.writes import FRAMEWORK_COLUMNS, TENANT_ID, quoted
@@ -30,34 +31,64 @@ class Relation:
     serials: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the wall: the statements that make it, whatever there was.
+
+    ``relation`` ('' for the schema) and ``name`` are what ``describe_wall`` calls it.
+    """
+
+    relation: str
+    name: str
+    statements: tuple[str, ...]
+
+
 def finish_schema(roles: Roles, schema: str) -> Iterator[str]:
     """Who may look into the schema; nobody but its owner creates there."""
-    place = quoted(schema)
-    everybody = f"{roles.exec}, {roles.daemon}, {roles.reader}"
-    yield f"REVOKE ALL ON SCHEMA {place} FROM PUBLIC, {everybody} CASCADE"
-    yield f"GRANT USAGE ON SCHEMA {place} TO {everybody}"
+    for part in schema_parts(roles, schema):
+        yield from part.statements
     # Also those of identity columns, which need no grant and get none below.
-    yield f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {place} FROM PUBLIC, {everybody} CASCADE"
+    place = quoted(schema)
+    yield f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {place} FROM PUBLIC, {_everybody(roles)} CASCADE"
+
+
+def schema_parts(roles: Roles, schema: str) -> Iterator[Part]:
+    """What makes the schema itself part of the wall."""
+    place, everybody = quoted(schema), _everybody(roles)
+    revoked = f"REVOKE ALL ON SCHEMA {place} FROM PUBLIC, {everybody} CASCADE"
+    yield Part("", "rights", (revoked, f"GRANT USAGE ON SCHEMA {place} TO {everybody}"))
+
+
+def no_rights(roles: Roles, schema: str, sequence: str, name: str) -> Part:
+    """For a sequence that nobody draws from by himself: that of an identity column."""
+    place = f"{quoted(schema)}.{quoted(sequence)}"
+    revoked = f"REVOKE ALL ON SEQUENCE {place} FROM PUBLIC, {_everybody(roles)} CASCADE"
+    return Part(sequence, name, (revoked,))
 
 
 def finish_relation(roles: Roles, schema: str, relation: Relation) -> Iterator[str]:
     """Everything that makes one table, or view, part of the wall."""
+    return chain.from_iterable(part.statements for part in relation_parts(roles, schema, relation))
+
+
+def relation_parts(roles: Roles, schema: str, relation: Relation) -> Iterator[Part]:
+    """The same, part by part."""
     place = f"{quoted(schema)}.{quoted(relation.name)}"
-    everybody = f"{roles.exec}, {roles.daemon}, {roles.reader}"
-    # Rights on single columns go with those on the whole.
-    yield f"REVOKE ALL ON {place} FROM PUBLIC, {everybody} CASCADE"
-    if relation.is_view:
-        yield f"GRANT SELECT ON {place} TO {everybody}"
-        return
-    if relation.keyed:
-        yield from _framework_columns(place)
-    yield from _row_level_security(roles, place)
-    yield _guard(roles, place)
-    yield from _grants(roles, place, relation)
+    if not relation.is_view:
+        if relation.keyed:
+            yield Part(relation.name, "framework columns", tuple(_framework_columns(place)))
+        yield from _row_level_security(roles, place, relation.name)
+        yield Part(relation.name, "trigger harvestd_guard", (_guard(roles, place),))
+    yield Part(relation.name, "rights", tuple(_rights(roles, place, relation)))
     for name in relation.serials:
         sequence = f"{quoted(schema)}.{quoted(name)}"
-        yield f"REVOKE ALL ON SEQUENCE {sequence} FROM PUBLIC, {everybody} CASCADE"
-        yield f"GRANT USAGE ON SEQUENCE {sequence} TO {roles.exec}, {roles.daemon}"
+        revoked = f"REVOKE ALL ON SEQUENCE {sequence} FROM PUBLIC, {_everybody(roles)} CASCADE"
+        given = f"GRANT USAGE ON SEQUENCE {sequence} TO {roles.exec}, {roles.daemon}"
+        yield Part(name, "rights", (revoked, given))
+
+
+def _everybody(roles: Roles) -> str:
+    return f"{roles.exec}, {roles.daemon}, {roles.reader}"
 
 
 def _framework_columns(place: str) -> Iterator[str]:
@@ -75,13 +106,15 @@ def _framework_columns(place: str) -> Iterator[str]:
     )
 
 
-def _row_level_security(roles: Roles, place: str) -> Iterator[str]:
-    yield (
+def _row_level_security(roles: Roles, place: str, name: str) -> Iterator[Part]:
+    column = (
         f"ALTER TABLE {place}"
         f" ALTER COLUMN {TENANT_ID} SET DEFAULT harvestd_api.tenant(),"
-        f" ALTER COLUMN {TENANT_ID} SET NOT NULL,"
-        " ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+        f" ALTER COLUMN {TENANT_ID} SET NOT NULL"
     )
+    yield Part(name, "tenant_id", (column,))
+    enabled = f"ALTER TABLE {place} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+    yield Part(name, "row-level security", (enabled,))
     # Without the SELECT the function runs for every row: two to five times slower.
     own = f"({TENANT_ID} = (SELECT harvestd_api.tenant()))"
     policies = {
@@ -89,9 +122,10 @@ def _row_level_security(roles: Roles, place: str) -> Iterator[str]:
         "harvestd_daemon": f"TO {roles.daemon} USING (true) WITH CHECK (true)",
         "harvestd_reader": f"FOR SELECT TO {roles.reader} USING (true)",
     }
-    for name, admits in policies.items():
-        yield f"DROP POLICY IF EXISTS {name} ON {place}"
-        yield f"CREATE POLICY {name} ON {place} {admits}"
+    for policy, admits in policies.items():
+        dropped = f"DROP POLICY IF EXISTS {policy} ON {place}"
+        made = f"CREATE POLICY {policy} ON {place} {admits}"
+        yield Part(name, f"policy {policy}", (dropped, made))
 
 
 def _guard(roles: Roles, place: str) -> str:
@@ -108,7 +142,12 @@ def _guard(roles: Roles, place: str) -> str:
     )
 
 
-def _grants(roles: Roles, place: str, relation: Relation) -> Iterator[str]:
+def _rights(roles: Roles, place: str, relation: Relation) -> Iterator[str]:
+    # Rights on single columns go with those on the whole.
+    yield f"REVOKE ALL ON {place} FROM PUBLIC, {_everybody(roles)} CASCADE"
+    if relation.is_view:
+        yield f"GRANT SELECT ON {place} TO {_everybody(roles)}"
+        return
     yield f"GRANT SELECT, INSERT ON {place} TO {roles.exec}"
     yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {place} TO {roles.daemon}"
     yield f"GRANT SELECT ON {place} TO {roles.reader}"

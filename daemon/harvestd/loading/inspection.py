@@ -15,6 +15,7 @@ import asyncpg
 
 from harvestd.database.roles import Roles
 from harvestd.database.statements import sql
+from harvestd.loading.finishing import Relation
 
 ADMITTED_KINDS = frozenset(
     {
@@ -79,7 +80,7 @@ PROBLEMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "policy": (
             "the policy {name} would widen what a tenant sees",
-            "DROP POLICY {name}; the framework makes the policies",
+            "DROP POLICY {name} -- the framework makes the policies",
         ),
         "key_without_tenant": (
             "the key {name} does not begin with tenant_id",
@@ -142,6 +143,12 @@ async def inspect_schema(
     return list(dict.fromkeys(findings))
 
 
+async def list_relations(connection: asyncpg.Connection[Any], source: str) -> list[Relation]:
+    """The tables and views that are to be finished."""
+    rows = await connection.fetch(sql("list_relations_to_finish"), source)
+    return [Relation(**row) for row in rows]
+
+
 async def list_grants(
     connection: asyncpg.Connection[Any], schema: str, owner: str
 ) -> Sequence[Mapping[str, Any]]:
@@ -190,7 +197,7 @@ def _strangers(grants: Iterable[Mapping[str, Any]], roles: Roles) -> Iterator[Fi
         elif grantee not in ours:
             yield Finding(
                 f"{grantee} has rights on the {kind.lower()} {name}",
-                f"REVOKE ALL ON {kind} {name} FROM {grantee}; who is to read every tenant's "
+                f"REVOKE ALL ON {kind} {name} FROM {grantee} -- who is to read every tenant's "
                 f"rows joins {roles.reader}",
                 tuple(grant["words"]),
             )

@@ -33,7 +33,7 @@ async def ensure_schema(
     is somebody else's.
     """
     role = roles.source(source)
-    owner = await connection.fetchval(sql("see_schema_owner"), source)
+    owner = await schema_owner(connection, source)
     if owner is None:
         made = f"CREATE SCHEMA {quoted(source)} AUTHORIZATION {role}"
         async with _needing(made, source):
@@ -52,6 +52,12 @@ async def ensure_schema(
             path=f"{source}/schema.sql",
         )
     return False
+
+
+async def schema_owner(connection: asyncpg.Connection[Any], source: str) -> str | None:
+    """Whose the schema is; None where there is none."""
+    owner: str | None = await connection.fetchval(sql("see_schema_owner"), source)
+    return owner
 
 
 def _former(owner: str, stored_hex: str | None) -> str | None:

@@ -26,8 +26,8 @@ from harvestd.errors import SchemaRefused
 from harvestd.loading.comparison import changes, compare_schema
 from harvestd.loading.ddl import DdlStatement
 from harvestd.loading.described import describe_schema
-from harvestd.loading.finishing import FINISHING, Relation, finish_relation, finish_schema
-from harvestd.loading.inspection import inspect_schema
+from harvestd.loading.finishing import FINISHING, finish_relation, finish_schema
+from harvestd.loading.inspection import inspect_schema, list_relations
 from harvestd.loading.refusals import (
     all_found,
     check_name,
@@ -220,10 +220,10 @@ async def _run_and_look(
 
 
 async def _finish(own: asyncpg.Connection[Any], roles: Roles, source: str) -> None:
-    rows = await own.fetch(sql("list_relations_to_finish"), source)
+    relations = await list_relations(own, source)
     await own.execute(";\n".join(finish_schema(roles, source)))
-    for row in rows:
-        await own.execute(";\n".join(finish_relation(roles, source, Relation(**row))))
+    for relation in relations:
+        await own.execute(";\n".join(finish_relation(roles, source, relation)))
 
 
 def _tell(source: str, on_empty: OnEmpty, kept: Sequence[str]) -> None:

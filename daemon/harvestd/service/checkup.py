@@ -19,6 +19,7 @@ from harvestd.database.migrations import OLDEST_SERVER, check_schema
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles, missing_rights
 from harvestd.errors import DatabaseError, HarvestdError, SchemaTooOld, Unreachable
+from harvestd.loading.breaches import Breach, find_breaches
 from harvestd.loading.schemas import unapplied_schemas
 from harvestd.service.preparing import CORE_CONNECTIONS
 from harvestd.service.status import ReplicaSeen, Status
@@ -30,6 +31,7 @@ GIB = 2**30
 DISK_LOW_BYTES = 2 * GIB
 DISK_FULL_BYTES = GIB // 4
 CLOCKS_APART_SECONDS = 5.0
+BREACHES_SHOWN_MAX = 50
 TICKS_OVERDUE = 5
 """A run that is due for longer than so many ticks (an hour at least) is looked after by nobody."""
 
@@ -64,6 +66,7 @@ class Facts:
     stuck: Sequence[Mapping[str, Any]] = ()
     unapplied: list[str] = field(default_factory=list)
     """Data sources whose schema.sql is not in the database as it is here."""
+    breaches: Sequence[Breach] = ()
 
     @classmethod
     async def read(cls, database: Database, settings: Settings, catalog: Catalog) -> Facts:
@@ -83,12 +86,15 @@ class Facts:
             overview = await Status(database).overview()
             roles = Roles(overview.hex) if overview else None
             unapplied = await unapplied_schemas(connection, roles, catalog.sources.values())
+            # A standby can make no copy to compare with, and is said to be one.
+            looks = roles is not None and not missing and not server["in_recovery"]
+            breaches = await find_breaches(connection, roles) if roles and looks else []
         ticks = timedelta(seconds=TICKS_OVERDUE * settings.interval_seconds)
         stuck = [
             dict(row) for row in await line.fetch("list_stuck_runs", max(timedelta(hours=1), ticks))
         ]
         replicas = await Status(database).replicas()
-        return cls(server, None, missing, replicas, stuck, list(unapplied))
+        return cls(server, None, missing, replicas, stuck, list(unapplied), breaches)
 
 
 def check_here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
@@ -124,7 +130,7 @@ def check_database(facts: Facts, settings: Settings, own_now: datetime) -> Itera
     yield _role(facts.server)
     yield _schema(facts.schema)
     if facts.schema is None:
-        yield _wall(facts.missing)
+        yield from _wall(facts.missing, facts.breaches)
         yield _source_schemas(facts.unapplied)
     yield _connections(facts.server, settings, max(1, len(facts.replicas)))
     yield from _doors(facts.server)
@@ -200,11 +206,18 @@ def _schema(trouble: HarvestdError | None) -> Finding:
     return Finding("schema", level, what, step)
 
 
-def _wall(missing: list[str]) -> Finding:
+def _wall(missing: list[str], breaches: Sequence[Breach]) -> Iterator[Finding]:
     if missing:
         what = f"missing: {', '.join(missing)}"
-        return Finding("wall", Level.WARN, what, "harvestd migrate makes them")
-    return Finding("wall", Level.OK, "the roles and rights that keep tenants apart are there")
+        yield Finding("wall", Level.WARN, what, "harvestd migrate makes them")
+    for breach in breaches[:BREACHES_SHOWN_MAX]:
+        yield Finding("wall", Level.FAIL, breach.what, breach.mend)
+    if (more := len(breaches) - BREACHES_SHOWN_MAX) > 0:
+        step = "mend those above and look again"
+        yield Finding("wall", Level.FAIL, f"and {more} more", step)
+    if not missing and not breaches:
+        what = "the roles, rights, policies and triggers that keep tenants apart are there"
+        yield Finding("wall", Level.OK, what)
 
 
 def _source_schemas(unapplied: list[str]) -> Finding:

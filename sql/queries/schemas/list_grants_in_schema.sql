@@ -34,6 +34,8 @@ given AS (
     FROM relation
     JOIN pg_catalog.pg_attribute AS attribute ON attribute.attrelid = relation.oid
     CROSS JOIN LATERAL aclexplode(attribute.attacl) AS acl
+    -- Before 18 a column that was dropped keeps its rights, which no REVOKE reaches.
+    WHERE NOT attribute.attisdropped
     UNION ALL
     SELECT 'DEFAULT PRIVILEGES', 'of ' || $2::text, 'PRIVILEGES', acl.grantee, 0::oid
     FROM pg_catalog.pg_default_acl AS standing

@@ -1,0 +1,48 @@
+-- find_breached_roles: what roles of this database are, or belong to, that breaks the wall.
+--
+-- $1 prefix  text  what their names begin with
+-- -> what, mend (a statement)
+WITH ours AS (
+    SELECT role.*,
+           role.rolname IN ($1::text || 'daemon', $1::text || 'exec', $1::text || 'reader')
+               AS nobodys,
+           role.rolname ~ ('^' || $1::text || 'seat_[0-9]+$') AS seat
+    FROM pg_catalog.pg_roles AS role
+    WHERE starts_with(role.rolname, $1::text)
+)
+SELECT format('the role %s has %s', ours.rolname, attribute.name) AS what,
+       format('ALTER ROLE %I NO%s', ours.rolname, attribute.name) AS mend
+FROM ours
+CROSS JOIN LATERAL (VALUES ('SUPERUSER', ours.rolsuper), ('BYPASSRLS', ours.rolbypassrls),
+                           ('CREATEROLE', ours.rolcreaterole), ('CREATEDB', ours.rolcreatedb),
+                           ('REPLICATION', ours.rolreplication)) AS attribute (name, there)
+WHERE attribute.there
+UNION ALL
+SELECT format('the role %s can log in', ours.rolname), format('ALTER ROLE %I NOLOGIN', ours.rolname)
+FROM ours
+WHERE ours.nobodys AND ours.rolcanlogin
+UNION ALL
+SELECT format('the seat %s cannot log in', ours.rolname),
+       format('ALTER ROLE %I LOGIN', ours.rolname)
+FROM ours
+WHERE ours.seat AND NOT ours.rolcanlogin
+UNION ALL
+SELECT format('the role %s is a member of %s', member.rolname, role.rolname),
+       format('REVOKE %I FROM %I%s', role.rolname, member.rolname,
+              -- Each grantor's grant is one of its own since 16.
+              CASE WHEN current_setting('server_version_num')::int >= 160000
+                   THEN format(' GRANTED BY %I', pg_catalog.pg_get_userbyid(membership.grantor))
+                   ELSE '' END)
+FROM pg_catalog.pg_auth_members AS membership
+JOIN pg_catalog.pg_roles AS role ON role.oid = membership.roleid
+JOIN pg_catalog.pg_roles AS member ON member.oid = membership.member
+LEFT JOIN ours ON ours.oid = member.oid
+WHERE ours.oid IS NOT NULL
+      AND NOT (ours.seat AND role.rolname = $1::text || 'exec' AND NOT membership.admin_option)
+   -- Who made the role may manage it; who may do all the daemon may, gains nothing.
+   OR ours.oid IS NULL
+      AND role.rolname = $1::text || 'exec'
+      AND NOT membership.admin_option
+      AND NOT member.rolcreaterole
+      AND NOT pg_catalog.pg_has_role(member.oid, $1::text || 'daemon', 'MEMBER')
+ORDER BY what;

@@ -1,0 +1,129 @@
+"""Each part of the wall that is broken is named by the doctor, with the statement that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from harvestd.database.pool import closing
+from harvestd.loading.breaches import Breach, find_breaches
+from tests.builders import a_transaction
+from tests.cli.shell import harvestd
+from tests.clusters import Cluster, database_of
+from tests.loading.walls import GOOD, ONE_TABLE, Wall, wall_at
+
+TENANT = "tenant_id = harvestd_api.tenant()"
+
+
+@pytest.fixture
+async def wall(database_url: str) -> AsyncIterator[Wall]:
+    async with wall_at(database_url) as made:
+        assert await made.apply(GOOD)
+        yield made
+
+
+async def run(url: str, statements: str) -> None:
+    """As psql runs what was pasted into it."""
+    async with closing(await asyncpg.connect(url)) as connection:
+        await connection.execute(statements)
+
+
+async def broken(wall: Wall, server: Cluster, statement: str) -> list[Breach]:
+    """What is found after a superuser ran ``statement``; braces hold names of roles."""
+    names = {name: getattr(wall.roles, name) for name in ("daemon", "exec", "reader")}
+    said = statement.format(**names, source=wall.roles.source("shop"), seat=wall.roles.seat(1))
+    await run(server.admin_url(database_of(wall.url)), said)
+    return await find_breaches(wall.daemon, wall.roles)
+
+
+async def test_a_wall_that_is_whole_has_no_breach_and_looking_leaves_nothing(wall: Wall) -> None:
+    assert await find_breaches(wall.daemon, wall.roles) == []
+    left = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'harvestd_probe%'"
+    assert await wall.daemon.fetch(left) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("ALTER TABLE shop.customer DISABLE ROW LEVEL SECURITY", "row-level security: lacks enab"),
+        ("ALTER TABLE shop.customer NO FORCE ROW LEVEL SECURITY", "row-level security: lacks for"),
+        ("DROP POLICY harvestd_tenant ON shop.customer", "policy harvestd_tenant: missing"),
+        (f"ALTER POLICY harvestd_tenant ON shop.customer USING ({TENANT})", "has permissive"),
+        ("ALTER POLICY harvestd_reader ON shop.customer TO {exec}", "policy harvestd_reader"),
+        ("DROP TRIGGER harvestd_guard ON shop.customer", "trigger harvestd_guard: missing"),
+        ("ALTER TABLE shop.customer DISABLE TRIGGER harvestd_guard", "(enabled: D)"),
+        ("ALTER TABLE shop.customer ENABLE REPLICA TRIGGER harvestd_guard", "(enabled: R)"),
+        ("GRANT DELETE ON shop.customer TO {exec}", "rights: has {exec} DELETE"),
+        ("GRANT UPDATE ON shop.customer TO {exec}", "rights: has {exec} UPDATE"),
+        ("GRANT TRUNCATE ON shop.customer TO {exec}", "rights: has {exec} TRUNCATE"),
+        ("GRANT UPDATE (id) ON shop.customer TO {exec}", "rights: has {exec} UPDATE (id)"),
+        ("REVOKE SELECT ON shop.customer FROM {reader}", "rights: lacks {reader} SELECT"),
+        ("REVOKE SELECT ON shop.buyer FROM {exec}", "shop.buyer: rights: lacks {exec} SELECT"),
+        ("GRANT CREATE ON SCHEMA shop TO {exec}", "the schema shop: rights: has {exec} CREATE"),
+        ("GRANT ALL ON SEQUENCE shop.purchase_row_no_seq TO {exec}", "shop.purchase_row_no_seq"),
+        ("GRANT SELECT ON shop.customer TO PUBLIC", "PUBLIC has rights on the table shop.cust"),
+        ("ALTER TABLE shop.customer ALTER tenant_id DROP DEFAULT", "lacks tenant_id default"),
+        ("ALTER TABLE shop.visit ALTER tenant_id DROP NOT NULL", "shop.visit: tenant_id: lacks"),
+        ("ALTER TABLE shop.customer DROP COLUMN written_at", "framework columns: lacks written_at"),
+        ("ALTER VIEW shop.buyer RESET (security_invoker)", "reads with its owner's rights"),
+        ("CREATE POLICY mine ON shop.customer USING (true)", "the policy mine on shop.customer"),
+        ("ALTER SCHEMA shop OWNER TO postgres", "the schema shop belongs to postgres"),
+        ("ALTER ROLE {exec} LOGIN", "{exec} can log in"),
+        ("ALTER ROLE {exec} BYPASSRLS", "{exec} has BYPASSRLS"),
+        ("ALTER ROLE {source} SUPERUSER", "{source} has SUPERUSER"),
+        ("ALTER ROLE {source} CREATEROLE", "{source} has CREATEROLE"),
+        ("CREATE ROLE {seat} LOGIN; GRANT {daemon} TO {seat}", "{seat} is a member of {daemon}"),
+        ("CREATE ROLE {seat} NOLOGIN", "the seat {seat} cannot log in"),
+        ("GRANT EXECUTE ON FUNCTION harvestd_api.guard() TO PUBLIC", "everybody may call"),
+        ("ALTER FUNCTION harvestd_api.tenant() RESET search_path", "looks names up"),
+        ("ALTER FUNCTION harvestd_api.tenant() OWNER TO {exec}", "tenant() belongs to {exec}"),
+    ],
+)
+async def test_what_is_broken_is_said_and_mended_by_the_statement_that_is_said(
+    wall: Wall, server: Cluster, statement: str, said: str
+) -> None:
+    found = await broken(wall, server, statement)
+    names = {name: getattr(wall.roles, name) for name in ("daemon", "exec", "reader")}
+    said = said.format(**names, source=wall.roles.source("shop"), seat=wall.roles.seat(1))
+
+    assert said in found[0].what, found
+    for one in found:
+        await run(server.admin_url(database_of(wall.url)), one.mend)
+    assert await find_breaches(wall.daemon, wall.roles) == []
+
+
+async def test_rights_on_a_column_that_is_gone_are_nobodys(wall: Wall) -> None:
+    await run(wall.url, "GRANT SELECT (mood) ON shop.customer TO PUBLIC")
+    await run(wall.url, "ALTER TABLE shop.customer DROP COLUMN mood")
+
+    assert await find_breaches(wall.daemon, wall.roles) == []
+
+
+async def test_a_data_source_whose_table_is_locked_is_named_and_the_others_are_looked_at(
+    wall: Wall, server: Cluster
+) -> None:
+    await wall.apply(ONE_TABLE.replace("shop", "farm"), "farm")
+    await run(wall.url, "ALTER TABLE shop.customer DISABLE TRIGGER harvestd_guard")
+    admin = server.admin_url(database_of(wall.url))
+    await wall.daemon.execute("SET lock_timeout = '100ms'")
+    async with a_transaction(admin, "LOCK TABLE farm.a IN ACCESS EXCLUSIVE MODE"):
+        found = await find_breaches(wall.daemon, wall.roles)
+
+    assert [one.what.split(":")[0] for one in found] == ["the wall of farm", "shop.customer"]
+    assert len(found[0].mend) > 0
+
+
+async def test_the_doctor_fails_with_the_breach_and_without_it_is_well(
+    wall: Wall, server: Cluster
+) -> None:
+    await broken(wall, server, "ALTER TABLE shop.customer DISABLE TRIGGER harvestd_guard")
+    bad = await harvestd("doctor", "--json", url=wall.url)
+    lines = [one for one in bad.json["findings"] if one["check"] == "wall"]
+    await run(wall.url, lines[0]["next_step"])  # as the daemon's own role
+    good = await harvestd("doctor", "--json", url=wall.url)
+
+    assert [one["level"] for one in lines] == ["fail"]
+    assert "shop.customer: trigger harvestd_guard" in lines[0]["what"]
+    assert (bad.code, good.code) == (1, 0)
