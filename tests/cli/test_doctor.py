@@ -146,6 +146,7 @@ async def test_a_working_installation_is_found_well_in_text_and_in_json(
     assert json.json["failed"] == 0
     assert set(checks) == {
         *("settings", "plugins", "disk of DATA_DIR", "server", "role", "schema", "wall"),
+        "hardening",
         *("schemas of sources", "connections", "prepared transactions", "large objects"),
         *("clock", "disk of the database", "replicas", "runs"),
     }

@@ -9,26 +9,33 @@ from cyclopts import Parameter
 from harvestd.cli.options import DryRun, Json, Script, Source, Yes
 
 
-def migrate(*, dry_run: DryRun = False, json: Json = False) -> int:
+def migrate(*, harden: bool = False, dry_run: DryRun = False, json: Json = False) -> int:
     """Bring the database to the newest schema, and the tables of the data sources too.
 
     Commands that write do so by themselves on an empty or older database; this one also applies
     what breaks older replicas, and takes over an application's tables that hold rows. It says
     what it did, and may be repeated. The JSON is an object with migrations and schemas (what
     was applied, or would be), refused (source and error of a schema.sql; the exit code is 1 then),
-    notes and dry_run.
+    notes, hardening (statements that a superuser is to run) and dry_run.
 
     For example:
 
     ```
     $ harvestd migrate --dry-run
     $ harvestd migrate
+    $ harvestd migrate --harden
     $ harvestd migrate --json
     ```
+
+    Parameters
+    ----------
+    harden
+        Also take from PUBLIC PostgreSQL's functions that let any login hold others up; where that
+        takes a superuser, print the statements and end with 1.
     """
     from harvestd.cli.migrating import migrate_database
 
-    return migrate_database(dry_run=dry_run, as_json=json)
+    return migrate_database(dry_run=dry_run, as_json=json, hardens=harden)
 
 
 def trigger(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from harvestd.catalog.snapshot import EMPTY, reload
 from harvestd.cli.output import DONE, FAILED, count, note, print_json, say_error
 from harvestd.cli.reach import command_settings, reached
+from harvestd.database.hardening import harden
 from harvestd.database.migrations import load_migrations, look, migrate
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles
@@ -30,6 +31,8 @@ class Migrated:
     migrations: list[str] = field(default_factory=list)
     schemas: list[str] = field(default_factory=list)
     """Data sources whose schema.sql was applied."""
+    hardening: list[str] = field(default_factory=list)
+    """Statements that a superuser is to run, where --harden may not."""
     refused: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What a person should read: of an adoption, the lines for schema.prisma."""
@@ -38,40 +41,67 @@ class Migrated:
 
     @property
     def exit_code(self) -> int:
-        return FAILED if self.refused else DONE
+        return FAILED if self.refused or self.hardening else DONE
 
     def refuse(self, source: str, error: HarvestdError) -> None:
         self.refused.append({"source": source, "error": str(error)})
         say_error(error)
 
 
-def migrate_database(*, dry_run: bool, as_json: bool) -> int:
+def migrate_database(*, dry_run: bool, as_json: bool, hardens: bool = False) -> int:
     """Migrate, also what is only done when asked for; the exit code."""
     settings = command_settings()
     configure(settings)
+    if dry_run and hardens:
+        raise HarvestdError(
+            "--dry-run does not foresee --harden",
+            next_step="a role that is no superuser only gets the statements printed by --harden",
+        )
     if dry_run:
         return _foresee(settings, as_json=as_json)
     done = Migrated()
+    say = note if hardens else print  # what is left to harden is SQL, and alone on stdout
 
     def report(line: str) -> None:
         if as_json:
             done.notes.append(line)
         else:
-            print(line)
+            say(line)
 
     with reached(settings, own=False) as at:
         asyncio.run(_migrate(settings, at.url, done, report))
+    if done.migrations and not as_json:
+        say(f"applied {count(len(done.migrations), 'migration')}")
+    elif not done.refused and not as_json and not hardens:
+        print("the database is up to date")
+    if hardens:
+        _harden(settings, done, as_json=as_json)
     if as_json:
         done.notes = [line for line in done.notes if not line.startswith("applied ")]
         print_json(done)
-    elif done.migrations:
-        print(f"applied {count(len(done.migrations), 'migration')}")
-    elif not done.refused:
-        print("the database is up to date")
     if done.refused and not as_json:
         names = ", ".join(one["source"] for one in done.refused)
         note(f"schema.sql refused: {names}; all else is up to date")
     return done.exit_code
+
+
+def _harden(settings: Settings, done: Migrated, *, as_json: bool) -> None:
+    """Take from PUBLIC what lets a login hold others up, or print what a superuser runs."""
+
+    async def run(url: str) -> list[str]:
+        async with closing(await Database(url).connect("harden")) as connection:
+            return await harden(connection, await ensure_roles(connection))
+
+    with reached(settings, own=False) as at:
+        done.hardening += asyncio.run(run(at.url))
+    if as_json:
+        return
+    for statement in done.hardening:
+        print(f"{statement};")
+    if done.hardening:
+        note("not hardened: a superuser runs the statements above in this database (psql)")
+    else:
+        note("hardened")
 
 
 def _foresee(settings: Settings, *, as_json: bool) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from harvestd import __version__
 from harvestd.catalog.snapshot import Catalog
+from harvestd.database.hardening import missing_hardening
 from harvestd.database.migrations import OLDEST_SERVER, check_schema
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles, missing_rights
@@ -67,6 +68,8 @@ class Facts:
     unapplied: list[str] = field(default_factory=list)
     """Data sources whose schema.sql is not in the database as it is here."""
     breaches: Sequence[Breach] = ()
+    hardening: Sequence[str] = ()
+    """Statements that `migrate --harden` would still run; nobody has to."""
 
     @classmethod
     async def read(cls, database: Database, settings: Settings, catalog: Catalog) -> Facts:
@@ -88,13 +91,14 @@ class Facts:
             unapplied = await unapplied_schemas(connection, roles, catalog.sources.values())
             # A standby can make no copy to compare with, and is said to be one.
             looks = roles is not None and not missing and not server["in_recovery"]
+            hardening = await missing_hardening(connection, roles) if roles and looks else []
             breaches = await find_breaches(connection, roles) if roles and looks else []
         ticks = timedelta(seconds=TICKS_OVERDUE * settings.interval_seconds)
         stuck = [
             dict(row) for row in await line.fetch("list_stuck_runs", max(timedelta(hours=1), ticks))
         ]
         replicas = await Status(database).replicas()
-        return cls(server, None, missing, replicas, stuck, list(unapplied), breaches)
+        return cls(server, None, missing, replicas, stuck, list(unapplied), breaches, hardening)
 
 
 def check_here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
@@ -131,6 +135,7 @@ def check_database(facts: Facts, settings: Settings, own_now: datetime) -> Itera
     yield _schema(facts.schema)
     if facts.schema is None:
         yield from _wall(facts.missing, facts.breaches)
+        yield _hardening(facts.hardening)
         yield _source_schemas(facts.unapplied)
     yield _connections(facts.server, settings, max(1, len(facts.replicas)))
     yield from _doors(facts.server)
@@ -218,6 +223,11 @@ def _wall(missing: list[str], breaches: Sequence[Breach]) -> Iterator[Finding]:
     if not missing and not breaches:
         what = "the roles, rights, policies and triggers that keep tenants apart are there"
         yield Finding("wall", Level.OK, what)
+
+
+def _hardening(left: Sequence[str]) -> Finding:
+    what = "everybody may take advisory locks and the like (docs/wall.md: migrate --harden)"
+    return Finding("hardening", Level.OK, what if left else "done, as migrate --harden does it")
 
 
 def _source_schemas(unapplied: list[str]) -> Finding:
