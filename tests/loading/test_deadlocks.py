@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ CREATE TABLE shop.item (
     PRIMARY KEY (tenant_id, kind, id));
 """
 ROUNDS, WRITERS, ROWS = 6, 3, 900
+KEY = ("kind", "id")
 
 
 @pytest.fixture
@@ -40,6 +42,24 @@ async def test_runs_that_write_the_same_rows_in_any_order_never_deadlock(shop: S
 
     for turn in range(ROUNDS):
         await asyncio.gather(*(write(db, WRITERS * turn + n) for n, db in enumerate(dbs)))
+    assert await shop.rows("SELECT count(*)::int FROM shop.item") == [(ROWS,)]
+
+
+async def test_a_sweep_and_upserts_of_another_run_never_deadlock(shop: Shop) -> None:
+    sweeping, *writing = [await shop.db_of("acme", script=f"of{n}") for n in range(WRITERS)]
+    keys: list[dict[str, Any]] = [{"kind": f"kind {n % 7}", "id": n} for n in range(ROWS)]
+    chance = random.Random(6)
+    await sweeping.upsert("item", keys, ["kind", "id"])
+
+    async def write(db: Db, n: int) -> None:
+        await db.upsert("item", [{**key, "n": n} for key in chance.sample(keys, ROWS)], list(KEY))
+
+    for turn in range(ROUNDS):  # every other listing has other rows: what it marked is restored
+        listed = [(key["kind"], key["id"]) for key in keys if key["id"] % 2 == turn % 2]
+        await asyncio.gather(
+            *(write(db, WRITERS * turn + n) for n, db in enumerate(writing)),
+            sweeping.sweep("item", {}, chance.sample(listed, len(listed)), force=True),
+        )
     assert await shop.rows("SELECT count(*)::int FROM shop.item") == [(ROWS,)]
 
 

@@ -153,13 +153,13 @@ async def test_a_lease_whose_commit_was_interrupted_is_taken_again_and_not_one_m
     await holder.seats.close()
 
 
-async def test_a_seat_whose_password_was_changed_is_opened_with_a_new_one(
+async def test_a_seat_whose_login_was_changed_is_opened_with_a_new_password(
     database: Database, database_url: str
 ) -> None:
     holder = await a_holder(database, database_url)
     binding = await holder.claims_run_of("acme")
     first = await holder.used(binding)
-    await query(database_url, f"ALTER ROLE {first.name} PASSWORD 'of a restored backup'")
+    await query(database_url, f"ALTER ROLE {first.name} NOLOGIN PASSWORD 'of a backup'")
     await query(database_url, "SELECT pg_terminate_backend($1)", first.pid)
     await until_closed(first)
 

@@ -228,7 +228,7 @@ def check(
     ```
     $ harvestd check
     $ harvestd check weather
-    $ HARVESTD_PLUGIN_DIRS='["plugins"]' harvestd check weather --json
+    $ HARVESTD_PLUGIN_DIRS=~/plugins harvestd check weather --json
     ```
     """
     from harvestd.cli.checking import check_sources

@@ -139,7 +139,7 @@ async def ensure_seat(
             await connection.execute(f"GRANT {roles.exec} TO {name}{options}")
         if not seen["member"] and not seen["superuser"]:
             await _join(connection, name, set_=False)
-        await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
+        await connection.execute(f"ALTER ROLE {name} LOGIN PASSWORD '{password}'")
         # Any login may give itself settings, and they would greet the next tenant's run.
         await _reset(connection, name)
 

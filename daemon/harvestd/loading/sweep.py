@@ -59,6 +59,7 @@ class Sweep:
 
     stage: str
     index: str
+    lock: str
     count: str
     mark: str
     restore: str
@@ -120,6 +121,14 @@ CREATE TEMPORARY TABLE {SEEN} ON COMMIT DROP AS
 SELECT {listed(TENANT_ID, *key)} FROM {table} WITH NO DATA"""  # noqa: S608 - names are quoted
     # Without it a table whose statistics are old is compared row by row, all with all.
     index = f"CREATE INDEX ON {SEEN} ({listed(*key)}); ANALYZE {SEEN}"
+    restorable = f"{within} AND stored.deleted_at < $2::timestamptz AND {seen}"
+    # In the order of the key, as an upsert writes: the two wait for each other, never in a circle.
+    lock = f"""\
+SELECT count(*)
+FROM (SELECT FROM {table} AS stored
+      WHERE {gone} OR {restorable}
+      ORDER BY {", ".join(f"stored.{quoted(name)}" for name in key)}
+      FOR NO KEY UPDATE) AS locked"""  # noqa: S608 - as above
     count = f"""\
 SELECT (SELECT count(*) FROM {table} AS stored WHERE {live}) AS live,
        (SELECT count(*) FROM {table} AS stored WHERE {gone}) AS gone"""  # noqa: S608 - as above
@@ -135,11 +144,11 @@ SELECT count(*) FROM marked"""  # noqa: S608 - as above
 WITH restored AS (
     UPDATE {table} AS stored
     SET deleted_at = NULL, written_at = statement_timestamp()
-    WHERE {within} AND stored.deleted_at < $2::timestamptz AND {seen}
+    WHERE {restorable}
     RETURNING 1
 )
 SELECT count(*) FROM restored"""  # noqa: S608 - as above
-    return Sweep(stage, index, count, mark, restore, values)
+    return Sweep(stage, index, lock, count, mark, restore, values)
 
 
 def _scope_condition(
@@ -199,6 +208,7 @@ async def run_sweep(
             *arrays,
         )
     await connection.execute(sweep.index)
+    await connection.fetchval(sweep.lock, *arguments)
     count = await connection.fetchrow(sweep.count, *arguments)
     assert count is not None
     if not force:
