@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from harvestd.database.hardening import missing_hardening
 from harvestd.database.pool import closing
 from harvestd.loading.breaches import Breach, find_breaches
 from tests.builders import a_transaction
@@ -78,6 +79,13 @@ async def test_a_wall_that_is_whole_has_no_breach_and_looking_leaves_nothing(wal
         ("CREATE ROLE {seat} NOLOGIN", "the seat {seat} cannot log in"),
         ("GRANT EXECUTE ON FUNCTION harvestd_api.guard() TO PUBLIC", "everybody may call"),
         ("ALTER FUNCTION harvestd_api.tenant() RESET search_path", "looks names up"),
+        ("GRANT UPDATE ON harvestd.binding TO {exec}", "{exec} may UPDATE the table harvestd.bind"),
+        ("GRANT USAGE ON SCHEMA harvestd TO {exec}", "{exec} may USAGE the schema harvestd"),
+        ("GRANT SELECT ON tenant_data_source_config TO PUBLIC", "PUBLIC may SELECT the table"),
+        ("GRANT SELECT ON tenant_data_source_config TO {exec}", "{exec} may SELECT the table"),
+        ("GRANT EXECUTE ON FUNCTION harvestd.me() TO pg_monitor", "pg_monitor may EXECUTE"),
+        ("ALTER FUNCTION harvestd_api.tenant() SECURITY INVOKER", "of whoever calls it"),
+        ("GRANT {source} TO pg_monitor", "pg_monitor is a member of {source}"),
         ("ALTER FUNCTION harvestd_api.tenant() OWNER TO {exec}", "tenant() belongs to {exec}"),
     ],
 )
@@ -92,6 +100,20 @@ async def test_what_is_broken_is_said_and_mended_by_the_statement_that_is_said(
     for one in found:
         await run(server.admin_url(database_of(wall.url)), one.mend)
     assert await find_breaches(wall.daemon, wall.roles) == []
+
+
+async def test_a_login_whose_name_needs_quotes_can_be_asked_for(
+    wall: Wall, server: Cluster
+) -> None:
+    admin = server.admin_url(database_of(wall.url))
+    await run(admin, f"CREATE ROLE \"My.App\" SUPERUSER LOGIN PASSWORD '{server.password}'")
+    try:
+        url = server.url(database_of(wall.url), "My.App")
+        async with closing(await asyncpg.connect(url)) as connection:
+            assert await missing_hardening(connection, wall.roles)
+            assert await find_breaches(connection, wall.roles) == []
+    finally:
+        await run(admin, 'DROP ROLE "My.App"')
 
 
 async def test_rights_on_a_column_that_is_gone_are_nobodys(wall: Wall) -> None:

@@ -69,13 +69,14 @@ async def remove_reader(connection: asyncpg.Connection[Any], roles: Roles, role:
 async def _change(
     connection: asyncpg.Connection[Any], roles: Roles, role: str, statement: str, *, reads: bool
 ) -> Given:
+    name = await _name_of(connection, role)
     if role.startswith(OURS):
         raise DatabaseError(
             f"{role} is a role of harvestd",
             why="its own roles have the rights that they need",
             next_step="give the role that your application logs in with",
         )
-    before = await _see(connection, roles, role)
+    before = await _see(connection, roles, role, name)
     if before["sees_all"] or before["reads"] == reads:
         return Given(changed=False, sees_all=before["sees_all"])
     try:
@@ -84,14 +85,16 @@ async def _change(
         raise _not_ours(role, statement) from None
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
-    after = await _see(connection, roles, role)
+    after = await _see(connection, roles, role, name)
     if after["reads"] != reads:
         # Given by somebody else, or by way of another role; or the role takes no rights by itself.
-        raise _no_effect(role, roles, reads=reads)
+        raise _no_effect(name, roles, reads=reads)
     return Given(changed=True, sees_all=False)
 
 
-async def _see(connection: asyncpg.Connection[Any], roles: Roles, role: str) -> Mapping[str, Any]:
+async def _see(
+    connection: asyncpg.Connection[Any], roles: Roles, role: str, name: str
+) -> Mapping[str, Any]:
     try:
         row = await connection.fetchrow(sql("see_reader"), role, roles.reader)
     except (asyncpg.PostgresError, *LOST) as error:
@@ -100,7 +103,7 @@ async def _see(connection: asyncpg.Connection[Any], roles: Roles, role: str) -> 
         raise DatabaseError(
             f"there is no role {role!r:.80} on this server",
             why="harvestd makes none for others: its password is not harvestd's business",
-            next_step=f"an administrator runs: CREATE ROLE {role[:63]} LOGIN PASSWORD '...'",
+            next_step=f"an administrator runs: CREATE ROLE {name} LOGIN PASSWORD '...'",
         )
     return dict(row)
 

@@ -61,6 +61,7 @@ async def find_breaches(connection: asyncpg.Connection[Any], roles: Roles) -> li
         found = [
             *await connection.fetch(sql("find_breached_roles"), roles.prefix),
             *await connection.fetch(sql("find_breached_functions")),
+            *await connection.fetch(sql("find_breached_grants"), roles.prefix),
         ]
         breaches = [Breach(row["what"], row["mend"]) for row in found]
         for row in await connection.fetch(sql("list_applied_sources")):

@@ -15,6 +15,11 @@ WHERE EXISTS (SELECT
               FROM aclexplode(coalesce(made.proacl, acldefault('f', made.proowner))) AS acl
               WHERE acl.grantee = 0)
 UNION ALL
+SELECT format('%s runs with the rights of whoever calls it', made.name),
+       format('ALTER FUNCTION %s SECURITY DEFINER', made.name)
+FROM made
+WHERE NOT made.prosecdef
+UNION ALL
 SELECT format('%s, which runs with its owner''s rights, looks names up where its caller says',
               made.name),
        format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', made.name)

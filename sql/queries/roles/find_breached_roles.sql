@@ -41,7 +41,9 @@ WHERE ours.oid IS NOT NULL
       AND NOT (ours.seat AND role.rolname = $1::text || 'exec' AND NOT membership.admin_option)
    -- Who made the role may manage it; who may do all the daemon may, gains nothing.
    OR ours.oid IS NULL
-      AND role.rolname = $1::text || 'exec'
+      AND (role.rolname = $1::text || 'exec'
+           OR role.rolname ~ ('^' || $1::text || '(seat|src)_'))
+      AND member.rolname <> session_user
       AND NOT membership.admin_option
       AND NOT member.rolcreaterole
       AND NOT pg_catalog.pg_has_role(member.oid, $1::text || 'daemon', 'MEMBER')

@@ -20,7 +20,7 @@ SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', function.name, keeper.name) 
 FROM function
 CROSS JOIN (VALUES ($1::text), (session_user::text), ('pg_read_all_stats')) AS keeper (name)
 WHERE NOT EXISTS (SELECT FROM aclexplode(function.grants) AS acl
-                  WHERE acl.grantee = keeper.name::regrole
+                  WHERE acl.grantee = quote_ident(keeper.name)::regrole
                     AND acl.privilege_type = 'EXECUTE')
   AND (keeper.name <> 'pg_read_all_stats' OR function.name LIKE '%pg_stat_get_activity%')
 UNION ALL
