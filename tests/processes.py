@@ -93,7 +93,7 @@ async def harvestd_run(*, root: object = ROOT, **settings: object) -> AsyncItera
 
 
 async def wait_until(
-    condition: Callable[[], Awaitable[bool]],
+    condition: Callable[[], Awaitable[object]],
     what: str,
     *,
     within: float = WITHIN,

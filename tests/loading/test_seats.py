@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -266,8 +267,8 @@ async def test_a_backend_whose_connection_was_lost_here_is_gone_before_the_attem
     with pytest.raises(LOST):
         async with holder.seats.bound(binding) as seat:
             working = asyncio.create_task(seat.connection.execute(STUBBORN))
-            while not await query(database_url, alive + " AND query LIKE 'DO %'", seat.pid):
-                await asyncio.sleep(0.01)
+            works = partial(query, database_url, alive + " AND query LIKE 'DO %'", seat.pid)
+            await wait_until(works, "the backend works")
             seat.connection._transport.abort()  # type: ignore[attr-defined]
             await working
     assert await query(database_url, alive, seat.pid) == []

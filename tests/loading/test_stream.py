@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from harvestd.errors import DatabaseError, RunError, Unreachable
 from harvestd.loading.fenced import PAGE_BYTES, PAGE_ROWS, PAGE_ROWS_FIRST, next_page_rows
 from tests.builders import query
 from tests.loading.dbs import Shop, a_shop
+from tests.processes import wait_until
 
 SCHEMA = """
 CREATE TABLE shop.item (tenant_id text, id bigint, n bigint, PRIMARY KEY (tenant_id, id));
@@ -139,10 +141,8 @@ async def test_a_cancelled_reader_frees_the_seat(shop: Shop) -> None:
 
     reading = asyncio.create_task(read())
     async with asyncio.timeout(20):
-        while not await query(
-            shop.url, "SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
-        ):
-            await asyncio.sleep(0.01)
+        sleeps = "SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+        await wait_until(partial(query, shop.url, sleeps), "its query is under way")
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
