@@ -22,6 +22,7 @@ from typing import Protocol
 import asyncpg
 
 from harvestd.database.pool import LOST, translate
+from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, RunError, WindowRefused, WriteRefused
 from harvestd.loading.joined import RawConnection, Transaction, outlived
 from harvestd.loading.seats import Binding, Seat
@@ -114,6 +115,7 @@ class Fenced:
                         token = _current.set(transaction)
                         try:
                             yield RawConnection(transaction)
+                            await step("commit")
                             async with transaction.turn:
                                 transaction.ended = True
                         except BaseException as error:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from harvestd.catalog.script import RunFunction, Script
-from harvestd.database.step import step
 from harvestd.planning.window import whole_milliseconds
 from harvestd.terms import ScriptName
 from harvestd.torture.witness import APPENDING, KEYED, SOURCE
@@ -52,7 +51,6 @@ async def append_rows(
         await db.copy("event", rows, until=end)
         if rows:
             await db.set_bookmark("newest", str(rows[-1]["at"]))
-        await step("commit")
 
 
 async def upsert_rows(db: Any, rows: list[dict[str, object]]) -> None:
@@ -63,4 +61,3 @@ async def upsert_rows(db: Any, rows: list[dict[str, object]]) -> None:
     await db.upsert("thing", rows, key=["at"])
     async with db.transaction():
         await db.upsert("thing", rows, key=["at"])
-        await step("commit")
