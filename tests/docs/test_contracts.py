@@ -35,6 +35,8 @@ def test_no_module_is_longer_than_a_reader_can_hold() -> None:
 
 
 def test_no_package_file_holds_code() -> None:
-    packages = [path for path in DAEMON.rglob("__init__.py") if path.parent != DAEMON]
+    # But for the kit's, which is what plugin authors import.
+    faces = {DAEMON, DAEMON / "testing"}
+    packages = [path for path in DAEMON.rglob("__init__.py") if path.parent not in faces]
 
     assert [path for path in packages if path.read_text(encoding="utf-8").strip()] == []

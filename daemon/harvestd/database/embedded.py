@@ -117,7 +117,7 @@ def _arrive(layout: Layout) -> EmbeddedServer:
         admin = f"postgresql://postgres:{quote(passwords.postgres, safe='')}@"
         url, admin_url = f"{daemon}/{DATABASE}?{at}", f"{admin}/{DATABASE}?{at}"
         try:
-            version = _in_own_loop(_furnish(url, f"{admin}/postgres?{at}", passwords, layout))
+            version = in_own_loop(_furnish(url, f"{admin}/postgres?{at}", passwords, layout))
         except NO_ANSWER as error:
             silence = type(error).__name__
         else:
@@ -200,7 +200,7 @@ async def _make_missing(first: str, password: str, *, password_too: bool = False
         await connection.close(timeout=CONNECT_SECONDS)
 
 
-def _in_own_loop(work: Coroutine[Any, Any, T]) -> T:
+def in_own_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` in a thread: its loop then meets no loop of the caller."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(asyncio.run, work).result()
