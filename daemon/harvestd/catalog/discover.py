@@ -159,14 +159,14 @@ def _add(folder: Folder | None, found: Found) -> None:
     """Keep a folder that is a data source; its own refusals become problems."""
     if folder is None:
         return
-    refusal = _name_refusal(folder.source)
+    refusal = name_refusal(folder.source)
     if refusal:
         found.problems.append(Problem(folder.source, None, str(folder.path), None, refusal))
         return
     for name in folder.scripts:
         if not NAME.fullmatch(name):
             found.problems.append(
-                Problem(folder.source, name, f"{folder.path}/{name}.py", None, _misnamed(name))
+                Problem(folder.source, name, f"{folder.path}/{name}.py", None, misnamed(name))
             )
     found.folders.setdefault(folder.source, []).append(folder)
 
@@ -282,16 +282,16 @@ def _skipped(name: str) -> bool:
     return name in ("__pycache__", "tests")
 
 
-def _misnamed(name: str) -> str:
+def misnamed(name: str) -> str:
     return (
         f"the name {name!a} cannot be used; why: names match {NAME.pattern}, since they become "
         "schemas, tables and labels; next: rename it"
     )
 
 
-def _name_refusal(source: str) -> str | None:
+def name_refusal(source: str) -> str | None:
     if not NAME.fullmatch(source):
-        return _misnamed(source)
+        return misnamed(source)
     if source in RESERVED or source.startswith("pg_"):
         return (
             f"the name {source!r} cannot be used; why: PostgreSQL or harvestd has a schema of "

@@ -39,7 +39,7 @@ def make_app() -> App:
     commands: tuple[Callable[..., int], ...] = (
         *(run, demo, acting.migrate, looking.doctor),
         *(looking.status, looking.runs, looking.gaps, looking.verify, looking.plugins),
-        *(looking.check, looking.sql, proving.torture),
+        *(looking.new, looking.check, looking.sql, proving.torture),
         *(acting.trigger, acting.reset, acting.backfill),
     )
     for command in commands:

@@ -282,3 +282,36 @@ def try_script(
 
     options = Options(since, until, env, env_file, limit)
     return try_plugin(script, tenant, options, as_json=json)
+
+
+def new(
+    script: Annotated[str, Parameter(help="SOURCE/SCRIPT, such as weather/reading.")],
+    /,
+    *,
+    folder: Annotated[
+        str | None,
+        Parameter(
+            name="--in",
+            help="Where the data source's folder goes: the first of HARVESTD_PLUGIN_DIRS or, "
+            "without it, plugins/data_sources here.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """For the author of a plugin: write a script that works, its table, and a test that passes.
+
+    The script reads page after page of a made-up API, which the test plays; change both into
+    yours. Nothing is written over: of a data source that has a schema.sql the table to add is
+    shown. Says which commands lead from there to rows. Its JSON has folder, files,
+    schema_to_add and next_commands.
+
+    For example:
+
+    ```
+    $ harvestd new weather/reading
+    $ harvestd new weather/station --in ~/plugins
+    ```
+    """
+    from harvestd.cli.scaffold import new_script
+
+    return new_script(script, folder, as_json=json)
