@@ -460,8 +460,12 @@ async def test_no_file_can_put_its_schema_aside_for_good(
 
 
 async def test_a_seat_may_not_put_a_schema_aside(kept: Wall, seat: Connection) -> None:
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+    before = await definition(kept)
+
+    with pytest.raises(asyncpg.PostgresError, match="not the own schema"):
         await seat.execute("SELECT harvestd_api.empty_schema('shop')")
+
+    assert await definition(kept) == before
 
 
 async def test_where_the_daemon_may_make_no_schema_the_file_is_applied_and_that_is_said(

@@ -37,6 +37,9 @@ EXEC_FUNCTIONS = (
     "harvestd_api.checkpoint(timestamptz)",
     "harvestd_api.bookmark(text)",
     "harvestd_api.set_bookmark(text, jsonb)",
+    # It refuses whoever owns no schema.  A replica from before migration 0014 starts only where
+    # this role may execute whatever there is beside guard().
+    "harvestd_api.empty_schema(text)",
 )
 # A trigger function needs EXECUTE when the trigger is made, not when it fires.
 SOURCE_FUNCTIONS = (

@@ -6,7 +6,13 @@ import asyncpg
 import pytest
 
 from harvestd.database.pool import LOST
-from harvestd.database.roles import Roles, ensure_seat, ensure_source_role, scram_verifier
+from harvestd.database.roles import (
+    Roles,
+    ensure_roles,
+    ensure_seat,
+    ensure_source_role,
+    scram_verifier,
+)
 from tests.clusters import Cluster
 from tests.database.roles.logins import Connection, login, seated
 
@@ -51,6 +57,33 @@ async def test_the_daemon_role_has_every_right_on_harvestds_tables(
         " AND relnamespace IN ('harvestd'::regnamespace, 'public'::regnamespace)"
         " AND NOT has_table_privilege($1, oid, 'SELECT, INSERT, UPDATE, DELETE')",
         roles.daemon,
+    )
+    assert lacking == []
+
+
+async def test_a_replica_starts_where_a_newer_one_made_functions_and_tables(
+    connection: Connection, roles: Roles
+) -> None:
+    await connection.execute(
+        "CREATE FUNCTION harvestd_api.later() RETURNS int RETURN 1;"
+        "REVOKE EXECUTE ON FUNCTION harvestd_api.later() FROM PUBLIC;"
+        "CREATE TABLE harvestd.later (n int)"
+    )
+
+    assert await ensure_roles(connection) == roles
+
+    later = "SELECT has_function_privilege($1, 'harvestd_api.later()', 'EXECUTE')"
+    assert await connection.fetchval(later, roles.exec) is False
+
+
+async def test_a_replica_from_before_empty_schema_finds_the_rights_that_it_asks_for(
+    connection: Connection, roles: Roles
+) -> None:
+    lacking = await connection.fetch(
+        "SELECT oid::regprocedure::text FROM pg_proc"
+        " WHERE pronamespace = 'harvestd_api'::regnamespace AND proname <> 'guard'"
+        " AND NOT has_function_privilege($1, oid, 'EXECUTE')",
+        roles.exec,
     )
     assert lacking == []
 
