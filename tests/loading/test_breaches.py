@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
+from harvestd.database.functions import made_functions
 from harvestd.database.hardening import missing_hardening
 from harvestd.database.pool import closing
+from harvestd.database.roles import ensure_roles, missing_rights
+from harvestd.database.statements import sql
 from harvestd.loading.breaches import Breach, find_breaches
 from tests.builders import a_transaction
 from tests.cli.shell import harvestd
@@ -16,6 +20,24 @@ from tests.clusters import Cluster, database_of
 from tests.loading.walls import GOOD, ONE_TABLE, Wall, wall_at
 
 TENANT = "tenant_id = harvestd_api.tenant()"
+DEFINER = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+OTHER_TENANT = (
+    "CREATE OR REPLACE FUNCTION harvestd_api.tenant() RETURNS text"
+    f" LANGUAGE sql STABLE {DEFINER} AS $$ SELECT 'acme' $$"
+)
+OTHER_RESULT = (
+    "DROP FUNCTION harvestd_api.set_bookmark(text, jsonb);"
+    "CREATE FUNCTION harvestd_api.set_bookmark(wanted text, new_value jsonb) RETURNS jsonb"
+    f" LANGUAGE sql {DEFINER} AS $$ SELECT new_value $$;"
+    "REVOKE EXECUTE ON FUNCTION harvestd_api.set_bookmark(text, jsonb) FROM PUBLIC;"
+    "ALTER FUNCTION harvestd_api.set_bookmark(text, jsonb) OWNER TO app"
+)
+ONE_MORE = (
+    "CREATE FUNCTION harvestd_api.tenant(integer) RETURNS text"
+    f" LANGUAGE sql {DEFINER} AS $$ SELECT 'acme' $$;"
+    "REVOKE EXECUTE ON FUNCTION harvestd_api.tenant(integer) FROM PUBLIC;"
+    "ALTER FUNCTION harvestd_api.tenant(integer) OWNER TO app"
+)
 
 
 @pytest.fixture
@@ -77,6 +99,8 @@ async def test_a_wall_that_is_whole_has_no_breach_and_looking_leaves_nothing(wal
         ("ALTER ROLE {source} CREATEROLE", "{source} has CREATEROLE"),
         ("CREATE ROLE {seat} LOGIN; GRANT {daemon} TO {seat}", "{seat} is a member of {daemon}"),
         ("CREATE ROLE {seat} NOLOGIN", "the seat {seat} cannot log in"),
+        ("CREATE ROLE {seat} LOGIN", "the seat {seat} is no member of {exec}"),
+        ("GRANT {daemon} TO pg_monitor", "pg_monitor is a member of {daemon}"),
         ("GRANT EXECUTE ON FUNCTION harvestd_api.guard() TO PUBLIC", "everybody may call"),
         ("ALTER FUNCTION harvestd_api.tenant() RESET search_path", "looks names up"),
         ("GRANT UPDATE ON harvestd.binding TO {exec}", "{exec} may UPDATE the table harvestd.bind"),
@@ -87,6 +111,12 @@ async def test_a_wall_that_is_whole_has_no_breach_and_looking_leaves_nothing(wal
         ("ALTER FUNCTION harvestd_api.tenant() SECURITY INVOKER", "of whoever calls it"),
         ("GRANT {source} TO pg_monitor", "pg_monitor is a member of {source}"),
         ("ALTER FUNCTION harvestd_api.tenant() OWNER TO {exec}", "tenant() belongs to {exec}"),
+        (OTHER_TENANT, "harvestd_api.tenant() is not the function that the migration 0004_"),
+        ("ALTER FUNCTION harvestd_api.tenant() IMMUTABLE", "harvestd_api.tenant() is not the"),
+        ("ALTER FUNCTION harvestd.keep_holder() SET work_mem = '1GB'", "keep_holder() is not the"),
+        (OTHER_RESULT, "harvestd_api.set_bookmark(text, jsonb) is not the function"),
+        ("DROP FUNCTION harvestd_api.checkpoint(timestamptz)", "time zone) is missing"),
+        (ONE_MORE, "harvestd_api.tenant(integer) is none of harvestd's functions"),
     ],
 )
 async def test_what_is_broken_is_said_and_mended_by_the_statement_that_is_said(
@@ -97,9 +127,36 @@ async def test_what_is_broken_is_said_and_mended_by_the_statement_that_is_said(
     said = said.format(**names, source=wall.roles.source("shop"), seat=wall.roles.seat(1))
 
     assert said in found[0].what, found
-    for one in found:
-        await run(server.admin_url(database_of(wall.url)), one.mend)
+    for one in found:  # indented as the doctor prints it
+        mend = textwrap.indent(one.mend, " " * 8)
+        await run(server.admin_url(database_of(wall.url)), mend)
     assert await find_breaches(wall.daemon, wall.roles) == []
+
+
+async def test_every_function_of_harvestd_is_known_by_its_migration(wall: Wall) -> None:
+    rows = await wall.daemon.fetch(sql("describe_functions"), "harvestd")
+    assert {row["name"] for row in rows} == set(made_functions())
+
+
+async def test_what_a_function_was_dropped_with_is_made_again_by_migrate(
+    wall: Wall, server: Cluster
+) -> None:
+    [found] = await broken(wall, server, "DROP FUNCTION harvestd_api.checkpoint(timestamptz)")
+    await run(wall.url, found.mend)  # as the daemon's own role
+
+    assert await missing_rights(wall.daemon) == ["EXECUTE on harvestd_api.checkpoint"]
+    await ensure_roles(wall.daemon)
+    assert await missing_rights(wall.daemon) == []
+
+
+async def test_functions_are_not_judged_where_a_newer_harvestd_migrated(
+    wall: Wall, server: Cluster
+) -> None:
+    newer = (
+        "INSERT INTO harvestd.schema_migration (number, name, checksum, breaking, version)"
+        " VALUES (9999, '9999_later', 'x', false, '9')"
+    )
+    assert await broken(wall, server, f"{newer}; {OTHER_TENANT}; {ONE_MORE}") == []
 
 
 async def test_a_login_whose_name_needs_quotes_can_be_asked_for(

@@ -114,6 +114,13 @@ async def check_schema(
         )
 
 
+async def unknown_migrations(connection: asyncpg.Connection[Any]) -> list[str]:
+    """The names of those that a newer harvestd applied; raises asyncpg's errors."""
+    numbers = {migration.number for migration in load_migrations()}
+    recorded = await _recorded(connection)
+    return [entry.name for number, entry in recorded.items() if number not in numbers]
+
+
 @cache
 def load_migrations() -> tuple[Migration, ...]:
     """The migrations of this harvestd, by number.

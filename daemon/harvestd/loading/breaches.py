@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from harvestd.database.functions import find_replaced_functions
 from harvestd.database.pool import LOST, translate
 from harvestd.database.roles import Roles
 from harvestd.database.statements import sql
@@ -64,6 +65,10 @@ async def find_breaches(connection: asyncpg.Connection[Any], roles: Roles) -> li
             *await connection.fetch(sql("find_breached_grants"), roles.prefix),
         ]
         breaches = [Breach(row["what"], row["mend"]) for row in found]
+        try:
+            breaches += [Breach(*one) for one in await find_replaced_functions(connection)]
+        except UNSEEN as error:
+            breaches.append(Breach(f"functions of harvestd: not looked at: {error}", MAY_LOOK))
         for row in await connection.fetch(sql("list_applied_sources")):
             source = row["data_source"]
             try:

@@ -27,6 +27,14 @@ SELECT format('the seat %s cannot log in', ours.rolname),
 FROM ours
 WHERE ours.seat AND NOT ours.rolcanlogin
 UNION ALL
+SELECT format('the seat %s is no member of %sexec', ours.rolname, $1::text),
+       format('GRANT %I TO %I%s', $1::text || 'exec', ours.rolname,
+              CASE WHEN current_setting('server_version_num')::int >= 160000
+                   THEN ' WITH INHERIT TRUE, SET FALSE'
+                   ELSE format('; ALTER ROLE %I INHERIT', ours.rolname) END)
+FROM ours
+WHERE ours.seat AND NOT pg_catalog.pg_has_role(ours.oid, $1::text || 'exec', 'USAGE')
+UNION ALL
 SELECT format('the role %s is a member of %s', member.rolname, role.rolname),
        format('REVOKE %I FROM %I%s', role.rolname, member.rolname,
               -- Each grantor's grant is one of its own since 16.
@@ -40,6 +48,14 @@ LEFT JOIN ours ON ours.oid = member.oid
 WHERE ours.oid IS NOT NULL
       AND NOT (ours.seat AND role.rolname = $1::text || 'exec' AND NOT membership.admin_option)
    -- Who made the role may manage it; who may do all the daemon may, gains nothing.
+   -- Who owns harvestd's tables migrated them, perhaps for another role.
+   OR ours.oid IS NULL
+      AND role.rolname = $1::text || 'daemon'
+      AND member.rolname <> session_user
+      AND NOT member.rolcreaterole
+      AND NOT pg_catalog.pg_has_role(
+          member.oid, (SELECT place.nspowner FROM pg_catalog.pg_namespace AS place
+                       WHERE place.nspname = 'harvestd'), 'MEMBER')
    OR ours.oid IS NULL
       AND (role.rolname = $1::text || 'exec'
            OR role.rolname ~ ('^' || $1::text || '(seat|src)_'))
