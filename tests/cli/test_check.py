@@ -56,6 +56,38 @@ async def test_an_edit_that_does_nothing_where_the_table_is_gets_its_alter(
     assert "something has to be mended" in done.out
 
 
+async def test_what_was_altered_by_hand_since_the_file_was_applied_is_told(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = a_shop(tmp_path, GOOD)
+    await harvestd("migrate", url=database_url, settings=settings)
+    await query(database_url, "ALTER TABLE shop.item DROP COLUMN id CASCADE")
+    done = await harvestd("check", "shop", "--json", url=database_url, settings=settings)
+    told = await harvestd("check", "shop", url=database_url, settings=settings)
+    doctor = await harvestd("doctor", "--json", url=database_url, settings=settings)
+
+    (schema,) = done.json["schemas"]
+    assert (done.code, schema["applied"], schema["refused"]) == (1, True, None)
+    assert "the column shop.item.id is missing" in schema["altered"]
+    assert "somebody changed this since" in told.err
+    assert "ADD COLUMN IF NOT EXISTS id bigint" in told.err
+    [found] = [one for one in doctor.json["findings"] if one["check"] == "schemas of sources"]
+    assert (found["level"], "shop.item.id is missing" in found["what"]) == ("warn", True)
+
+
+async def test_a_schema_that_was_dropped_after_its_file_was_applied_is_told_and_not_made(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = a_shop(tmp_path, GOOD)
+    await harvestd("migrate", url=database_url, settings=settings)
+    await query(database_url, "DROP SCHEMA shop CASCADE")
+    done = await harvestd("check", "shop", url=database_url, settings=settings)
+
+    assert done.code == 1
+    assert "the table shop.item is missing" in done.err
+    assert await query(database_url, "SELECT FROM pg_namespace WHERE nspname = 'shop'") == []
+
+
 async def test_what_is_refused_has_its_line_and_its_mending(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -13,7 +13,8 @@ import pytest
 from harvestd import __version__
 from harvestd.database.pool import Database
 from harvestd.errors import SchemaTooNew, SchemaTooOld
-from harvestd.service.checkup import Facts, Level, check_database, size
+from harvestd.service.checkup import Level, check_database, size
+from harvestd.service.facts import Facts
 from harvestd.service.preparing import CORE_CONNECTIONS
 from harvestd.service.status import ReplicaSeen
 from harvestd.settings import load_settings

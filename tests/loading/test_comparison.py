@@ -533,6 +533,41 @@ async def test_a_preview_tells_what_an_apply_would_do_and_changes_nothing(kept: 
     assert await definition(kept) == before
 
 
+@pytest.mark.parametrize(
+    ("by_hand", "told"),
+    [
+        ("ALTER TABLE shop.t DROP COLUMN word CASCADE", "the column shop.t.word is missing"),
+        ("ALTER TABLE shop.t ALTER n SET NOT NULL", "shop.t.n admits no null"),
+        ("DROP INDEX shop.t_by_word", "shop.t lacks the index t_by_word"),
+        ("DROP VIEW shop.v", "the view shop.v is missing"),
+        ("DROP TABLE shop.u", "the table shop.u is missing"),
+        ("DROP SCHEMA shop CASCADE", "the table shop.t is missing"),
+    ],
+)
+async def test_what_somebody_altered_since_the_file_was_applied_is_told(
+    by_hand: str, told: str, kept: Wall
+) -> None:
+    await kept.daemon.execute(by_hand)
+
+    seen = await preview(kept, BEFORE)
+
+    assert (seen.applied, seen.refused) == (True, None)
+    assert seen.altered is not None
+    assert told in seen.altered.what
+
+
+async def test_what_is_there_besides_what_was_applied_is_not_called_altered(
+    kept: Wall, admin: Connection
+) -> None:
+    # SELECT * now has the framework's columns.
+    await kept.apply(f"{BEFORE} -- edited")
+    await admin.execute("CREATE INDEX faster ON shop.t (tenant_id, n)")
+    before = await definition(kept)
+
+    assert await preview(kept, f"{BEFORE} -- edited") == Preview(applied=True)
+    assert await definition(kept) == before
+
+
 async def test_a_preview_tells_why_an_apply_would_be_refused(kept: Wall) -> None:
     before = await definition(kept)
 

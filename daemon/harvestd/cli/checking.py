@@ -35,7 +35,7 @@ class Checked:
 
     @property
     def exit_code(self) -> int:
-        refused = any(one["refused"] for one in self.schemas)
+        refused = any(one["refused"] or one["altered"] for one in self.schemas)
         return FAILED if self.problems or self.blocked or refused else DONE
 
 
@@ -117,8 +117,9 @@ def _read(source: str, text: str) -> Preview:
 
 def _print(source: str, preview: Preview, *, read_only: bool) -> None:
     about = f"{source}/schema.sql"
-    if preview.refused is not None:
-        print_told(f"{source}: {preview.refused.place}", preview.refused, sys.stderr)
+    wrong = preview.refused or preview.altered
+    if wrong is not None:
+        print_told(f"{source}: {wrong.place}", wrong, sys.stderr)
     elif not read_only:
         for line in _told(preview):
             print(f"{about}: {line}")
@@ -144,4 +145,5 @@ def _document(source: str, preview: Preview) -> dict[str, object]:
         "kept": preview.kept,
         "unfinished": preview.unfinished,
         "refused": None if preview.refused is None else str(preview.refused),
+        "altered": None if preview.altered is None else str(preview.altered),
     }

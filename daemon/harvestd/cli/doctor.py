@@ -12,14 +12,8 @@ from harvestd.cli.plugins import read_catalog
 from harvestd.cli.reach import command_settings, reached
 from harvestd.database.pool import Database
 from harvestd.errors import HarvestdError
-from harvestd.service.checkup import (
-    Facts,
-    Finding,
-    Level,
-    check_database,
-    check_here,
-    own_clock,
-)
+from harvestd.service.checkup import Finding, Level, check_database, check_here, own_clock
+from harvestd.service.facts import Facts
 from harvestd.settings import Settings
 
 

@@ -177,6 +177,16 @@ def differs(
     )
 
 
+def altered(
+    source: str, differences: Sequence[Difference], statements: Sequence[DdlStatement]
+) -> SchemaRefused:
+    """The same of a file that was applied, so that somebody else changed what it made."""
+    told = differs(source, differences, statements)
+    told.why = "the file was applied as it is, and somebody changed this since"
+    told.next_step += "; with any change in it the file is applied again"
+    return told
+
+
 def fails_on_empty(refused: SchemaRefused) -> SchemaRefused:
     """The same refusal, of a file that runs on the tables there are but not without them."""
     told = SchemaRefused(

@@ -23,13 +23,14 @@ from harvestd.database.roles import Roles
 from harvestd.database.statements import sql
 from harvestd.database.step import step
 from harvestd.errors import SchemaRefused
-from harvestd.loading.comparison import changes, compare_schema
+from harvestd.loading.comparison import changes, compare_applied, compare_schema
 from harvestd.loading.ddl import DdlStatement
 from harvestd.loading.described import describe_schema
 from harvestd.loading.finishing import FINISHING, finish_relation, finish_schema
 from harvestd.loading.inspection import inspect_schema, list_relations
 from harvestd.loading.refusals import (
     all_found,
+    altered,
     check_name,
     checked_statements,
     differs,
@@ -54,10 +55,12 @@ class Preview:
 
     ``applied``: nothing, it was applied as it is.  ``changes``: what it would make, alter and drop,
     a line each.  ``kept``: what stays though the file has it no more.  ``unfinished``: it takes
-    longer than a preview may, so nothing else is known.
+    longer than a preview may, so nothing else is known.  ``altered``: of one that was applied, what
+    somebody changed since.
     """
 
     applied: bool = False
+    altered: SchemaRefused | None = None
     changes: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     refused: SchemaRefused | None = None
@@ -115,16 +118,29 @@ async def preview_schema(
             check_name(source)
             file = checked_statements(source, schema_sql)
             async with closing(await database.connect(f"preview of {source}")) as connection:
-                if await _is_applied(connection, roles, source, _hash(schema_sql)):
-                    return Preview(applied=True)
+                applied = await _is_applied(connection, roles, source, _hash(schema_sql))
                 async with (
                     source_turn(connection, source),
                     source_login(database, connection, roles, source, stays=False) as connect,
                 ):
+                    if applied:
+                        altered = await _altered(connect, source, file)
+                        return Preview(applied=True, altered=altered)
                     on_empty = await _describe(connection, connect, source, file)
                     return await _preview(connect, roles, source, file, on_empty)
         except SchemaRefused as refused:
             return Preview(refused=refused)
+
+
+async def _altered(connect: Connect, source: str, file: File) -> SchemaRefused | None:
+    """What differs from the file though it was applied; only the catalog's rows are locked."""
+    async with closing(await connect()) as own:
+        on_empty = await run_on_empty(own, source, file)
+    if on_empty.described is None:
+        return on_empty.refused
+    async with closing(await connect()) as own, file_transaction(own, source, keep=False):
+        found = await compare_applied(own, source=source, expected=on_empty.described)
+    return altered(source, found, file) if found else None
 
 
 async def _preview(

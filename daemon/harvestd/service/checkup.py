@@ -1,29 +1,26 @@
 """What `harvestd doctor` finds: each check is a function from facts to findings.
 
-The facts are read in `Facts.read`; whoever calls it has reached the database already.
+The facts are those of ``facts.py``; whoever reads them has reached the database already.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from harvestd import __version__
 from harvestd.catalog.snapshot import Catalog
-from harvestd.database.hardening import missing_hardening
-from harvestd.database.migrations import OLDEST_SERVER, check_schema
-from harvestd.database.pool import Database
-from harvestd.database.roles import Roles, missing_rights
-from harvestd.errors import DatabaseError, HarvestdError, SchemaTooOld, Unreachable
-from harvestd.loading.breaches import Breach, find_breaches
-from harvestd.loading.schemas import unapplied_schemas
+from harvestd.database.migrations import OLDEST_SERVER
+from harvestd.errors import HarvestdError, SchemaRefused, SchemaTooOld
+from harvestd.loading.breaches import Breach
+from harvestd.service.facts import Facts
 from harvestd.service.preparing import CORE_CONNECTIONS
-from harvestd.service.status import ReplicaSeen, Status
+from harvestd.service.status import ReplicaSeen
 from harvestd.settings import Settings
 
 NEWEST_SERVER = 190000
@@ -33,8 +30,6 @@ DISK_LOW_BYTES = 2 * GIB
 DISK_FULL_BYTES = GIB // 4
 CLOCKS_APART_SECONDS = 5.0
 BREACHES_SHOWN_MAX = 50
-TICKS_OVERDUE = 5
-"""A run that is due for longer than so many ticks (an hour at least) is looked after by nobody."""
 
 
 class Level(StrEnum):
@@ -53,52 +48,6 @@ class Finding:
     level: Level
     what: str
     next_step: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What there is to judge, as read from the database."""
-
-    server: Mapping[str, Any]
-    schema: HarvestdError | None
-    """Why harvestd cannot work on the schema as it is."""
-    missing: list[str] = field(default_factory=list)
-    replicas: list[ReplicaSeen] = field(default_factory=list)
-    stuck: Sequence[Mapping[str, Any]] = ()
-    unapplied: list[str] = field(default_factory=list)
-    """Data sources whose schema.sql is not in the database as it is here."""
-    breaches: Sequence[Breach] = ()
-    hardening: Sequence[str] = ()
-    """Statements that `migrate --harden` would still run; nobody has to."""
-
-    @classmethod
-    async def read(cls, database: Database, settings: Settings, catalog: Catalog) -> Facts:
-        """Read everything; changes nothing.  Raises: Unreachable, DatabaseError."""
-        line = database.line("doctor")
-        row = await line.fetchrow("see_server")
-        assert row is not None
-        server = dict(row)
-        async with line.connection() as connection:
-            try:
-                await check_schema(connection)
-            except Unreachable:
-                raise
-            except DatabaseError as error:
-                return cls(server, error)
-            missing = await missing_rights(connection)
-            overview = await Status(database).overview()
-            roles = Roles(overview.hex) if overview else None
-            unapplied = await unapplied_schemas(connection, roles, catalog.sources.values())
-            # A standby can make no copy to compare with, and is said to be one.
-            looks = roles is not None and not missing and not server["in_recovery"]
-            hardening = await missing_hardening(connection, roles) if roles and looks else []
-            breaches = await find_breaches(connection, roles) if roles and looks else []
-        ticks = timedelta(seconds=TICKS_OVERDUE * settings.interval_seconds)
-        stuck = [
-            dict(row) for row in await line.fetch("list_stuck_runs", max(timedelta(hours=1), ticks))
-        ]
-        replicas = await Status(database).replicas()
-        return cls(server, None, missing, replicas, stuck, list(unapplied), breaches, hardening)
 
 
 def check_here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
@@ -136,7 +85,7 @@ def check_database(facts: Facts, settings: Settings, own_now: datetime) -> Itera
     if facts.schema is None:
         yield from _wall(facts.missing, facts.breaches)
         yield _hardening(facts.hardening)
-        yield _source_schemas(facts.unapplied)
+        yield from _source_schemas(facts.unapplied, facts.altered)
     yield _connections(facts.server, settings, max(1, len(facts.replicas)))
     yield from _doors(facts.server)
     yield _clock(facts.server, own_now)
@@ -230,12 +179,18 @@ def _hardening(left: Sequence[str]) -> Finding:
     return Finding("hardening", Level.OK, what if left else "done, as migrate --harden does it")
 
 
-def _source_schemas(unapplied: list[str]) -> Finding:
+def _source_schemas(unapplied: list[str], altered: Sequence[HarvestdError]) -> Iterator[Finding]:
+    check = "schemas of sources"
     if unapplied:
         what = f"schema.sql is not applied as it is here: {', '.join(unapplied)}"
         step = "the next cycle applies it; harvestd migrate says why where it is refused"
-        return Finding("schemas of sources", Level.WARN, what, step)
-    return Finding("schemas of sources", Level.OK, "each schema.sql is applied as it is here")
+        yield Finding(check, Level.WARN, what, step)
+    for error in altered:
+        place = f"{error.path}: " if isinstance(error, SchemaRefused) else ""
+        what = f"{place}{error.what}; {error.why}" if error.why else f"{place}{error.what}"
+        yield Finding(check, Level.WARN, what, error.next_step)
+    if not unapplied and not altered:
+        yield Finding(check, Level.OK, "each schema.sql is applied, and what it made is there")
 
 
 def _connections(server: Mapping[str, Any], settings: Settings, replicas: int) -> Finding:
