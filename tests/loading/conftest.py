@@ -10,6 +10,7 @@ import pytest
 
 from harvestd.database.roles import ensure_seat, scram_verifier
 from tests.clusters import Cluster, database_of
+from tests.loading.files import BEFORE
 from tests.loading.walls import Connection, Wall, wall_at
 
 
@@ -36,3 +37,11 @@ async def seat(wall: Wall) -> AsyncIterator[Connection]:
     connection = await wall.database.connect("seat", user=name, password=password)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def kept(wall: Wall) -> Wall:
+    """The tables of BEFORE, with a row in them."""
+    await wall.apply(BEFORE)
+    await wall.daemon.execute("INSERT INTO shop.t (tenant_id, id, n) VALUES ('acme', 1, 1)")
+    return wall
