@@ -26,6 +26,8 @@ import asyncpg
 
 from harvestd.database.step import step
 from harvestd.errors import WriteRefused
+from harvestd.loading.blame import refused_by_server
+from harvestd.loading.bookmarks import bookmark_text, checked_bookmark
 from harvestd.loading.fenced import Fenced
 from harvestd.loading.joined import RawConnection
 from harvestd.loading.rows import batches
@@ -127,7 +129,8 @@ class Db:
             statement = self._shapes.upsert(shape, columns, key)
             await step("write")
             async with self._fenced.seat() as seat:
-                row = await seat.connection.fetchrow(statement, self._fenced.tenant_id, *arrays)
+                with refused_by_server(shape, columns, key):
+                    row = await seat.connection.fetchrow(statement, self._fenced.tenant_id, *arrays)
             assert row is not None
             changed = row["inserted"] + row["updated"]
             written.inserted += row["inserted"]
@@ -172,7 +175,9 @@ class Db:
                 for group in kept:
                     await step("write")
                     statement = append_statement(shape, group.columns)
-                    await seat.connection.execute(statement, self._fenced.tenant_id, *group.arrays)
+                    sent = (self._fenced.tenant_id, *group.arrays)
+                    with refused_by_server(shape, group.columns, None):
+                        await seat.connection.execute(statement, *sent)
                     appended += len(group.arrays[0])
                 await step("checkpoint")
                 await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", until)
@@ -248,8 +253,9 @@ class Db:
 
     async def bookmark(self, name: str) -> Any:
         """The JSON value kept under ``name`` for this run, or None."""
+        checked = checked_bookmark(name)
         async with self._fenced.seat() as seat:
-            text = await seat.connection.fetchval("SELECT harvestd_api.bookmark($1)", name)
+            text = await seat.connection.fetchval("SELECT harvestd_api.bookmark($1)", checked)
         return None if text is None else json.loads(text)
 
     async def set_bookmark(self, name: str, value: object) -> None:
@@ -257,8 +263,10 @@ class Db:
 
         Name it by the id of what it is about (a repository, a project), never by a name or an
         index.  Inside ``transaction()`` it commits together with the rows.
+
+        Raises: WriteRefused (names the bookmark, never the value), LeaseLost, Unreachable.
         """
-        text = None if value is None else json.dumps(value, allow_nan=False)
+        text = bookmark_text(checked_bookmark(name), value)
         await step("bookmark")
         async with self._fenced.seat() as seat:
             await seat.connection.execute(
@@ -267,15 +275,13 @@ class Db:
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Rows of a query over this tenant's rows of every data source."""
-        async with self._fenced.seat() as seat:
-            await seat.admit_plugin_sql(self._fenced.source)
-            return await seat.connection.fetch(query, *arguments)
+        async with self._fenced.asking(query, arguments) as (connection, sent):
+            return await connection.fetch(query, *sent)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        async with self._fenced.seat() as seat:
-            await seat.admit_plugin_sql(self._fenced.source)
-            return await seat.connection.fetchrow(query, *arguments)
+        async with self._fenced.asking(query, arguments) as (connection, sent):
+            return await connection.fetchrow(query, *sent)
 
     async def stream(self, query: str, *arguments: object) -> AsyncGenerator[asyncpg.Record, None]:
         """Rows as `fetch` gives them, read in pages: any number fits.
@@ -290,9 +296,8 @@ class Db:
 
     async def fetchval(self, query: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""
-        async with self._fenced.seat() as seat:
-            await seat.admit_plugin_sql(self._fenced.source)
-            return await seat.connection.fetchval(query, *arguments)
+        async with self._fenced.asking(query, arguments) as (connection, sent):
+            return await connection.fetchval(query, *sent)
 
 
 def _check_date(date: object, call: str) -> None:

@@ -17,13 +17,14 @@ from contextlib import (
 )
 from contextvars import ContextVar
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncpg
 
 from harvestd.database.pool import LOST, translate
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, RunError, WindowRefused, WriteRefused
+from harvestd.loading.arguments import asking, checked_query
 from harvestd.loading.joined import RawConnection, Transaction, outlived
 from harvestd.loading.seats import Binding, Seat
 
@@ -97,6 +98,20 @@ class Fenced:
                     yield seat
 
     @asynccontextmanager
+    async def asking(
+        self, query: str, arguments: tuple[object, ...]
+    ) -> AsyncIterator[tuple[asyncpg.Connection[Any], tuple[object, ...]]]:
+        """A connection for a query of the author's own, and ``arguments`` as they are sent.
+
+        Raises: RunError, for arguments that cannot be sent as they are; else as `seat`.
+        """
+        async with (
+            self.seat() as seat,
+            asking(seat, self.source, query, with_arguments=bool(arguments)) as (connection, check),
+        ):
+            yield connection, check(arguments)
+
+    @asynccontextmanager
     async def transaction(self) -> AsyncIterator[RawConnection]:
         """One transaction on the server; everything inside commits together or not at all."""
         self._refuse_after_end()
@@ -141,18 +156,17 @@ class Fenced:
         transaction it belongs to that, outside it stays what it was whatever is committed
         meanwhile.  Raises: as `seat`.
         """
+        checked_query(query)
         inside = self._joined() is not None
         cursor = Cursor(self)
         if not inside:
             await self._keep()
         try:
             hold = "" if inside else "WITH HOLD "
-            async with self.seat() as seat:
-                await seat.admit_plugin_sql(self.source)
+            declared = f"DECLARE {cursor.name} NO SCROLL CURSOR {hold}FOR {query}"
+            async with self.asking(declared, arguments) as (connection, sent):
                 # fetch: what execute sends without arguments may be several statements.
-                await seat.connection.fetch(
-                    f"DECLARE {cursor.name} NO SCROLL CURSOR {hold}FOR {query}", *arguments
-                )
+                await connection.fetch(declared, *sent)
             yield cursor
         finally:
             # With the run, its transaction or its backend the cursor has ended too.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from harvestd.errors import RunError
+from harvestd.loading.arguments import Check, asking
 from harvestd.loading.seats import Seat
 
 
@@ -57,34 +58,39 @@ class RawConnection:
 
     async def execute(self, query: str, *arguments: object) -> str:
         """Run a statement; the server's command tag."""
-        async with self._connection() as connection:
-            return await connection.execute(query, *arguments)
+        async with self._asking(query, arguments) as (connection, check):
+            return await connection.execute(query, *check(arguments))
 
     async def executemany(self, query: str, arguments: Any) -> None:
         """Run a statement once for each tuple of arguments."""
-        async with self._connection() as connection:
-            await connection.executemany(query, arguments)
+        async with self._asking(query, arguments) as (connection, check):
+            await connection.executemany(query, (check(tuple(one)) for one in arguments))
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows."""
-        async with self._connection() as connection:
-            return await connection.fetch(query, *arguments)
+        async with self._asking(query, arguments) as (connection, check):
+            return await connection.fetch(query, *check(arguments))
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        async with self._connection() as connection:
-            return await connection.fetchrow(query, *arguments)
+        async with self._asking(query, arguments) as (connection, check):
+            return await connection.fetchrow(query, *check(arguments))
 
     async def fetchval(self, query: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""
-        async with self._connection() as connection:
-            return await connection.fetchval(query, *arguments)
+        async with self._asking(query, arguments) as (connection, check):
+            return await connection.fetchval(query, *check(arguments))
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        async with self._transaction.call() as seat:
-            await seat.admit_plugin_sql(self._transaction.owner.source)
-            yield seat.connection
+    async def _asking(
+        self, query: str, arguments: object
+    ) -> AsyncIterator[tuple[asyncpg.Connection[Any], Check]]:
+        source = self._transaction.owner.source
+        async with (
+            self._transaction.call() as seat,
+            asking(seat, source, query, with_arguments=arguments != ()) as asked,
+        ):
+            yield asked
 
 
 def outlived() -> RunError:

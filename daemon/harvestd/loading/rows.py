@@ -121,7 +121,7 @@ async def batches(
     A row is a mapping, a named tuple, or a tuple of the values of ``columns``.  Rows are copied,
     so a producer may use one dict again and again.  Raises: WriteRefused.
     """
-    filling = _Filling(tuple(columns))
+    filling = _Filling(_different(columns))
     if isinstance(rows, AsyncIterable):
         async for row in rows:
             if full := filling.add(row):
@@ -138,6 +138,22 @@ async def batches(
         )
     if filling.batch:
         yield filling.batch
+
+
+def _different(columns: Sequence[str]) -> tuple[str, ...]:
+    """``columns`` as a tuple.  Raises: WriteRefused: of two with one name a value would be lost."""
+    listed = not isinstance(columns, str | bytes) and isinstance(columns, Iterable)
+    names = tuple(columns) if listed else ()
+    if listed and len(set(names)) == len(names):
+        return names
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    raise WriteRefused(
+        f"columns names {', '.join(twice)[:60]} more than once"
+        if listed
+        else f"columns are given as {type(columns).__name__[:60]}",
+        why="it lists the columns whose values each tuple holds, in their order",
+        next_step='columns=["id", "title"]',
+    )
 
 
 class _Filling:

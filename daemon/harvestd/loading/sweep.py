@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.errors import WriteRefused
+from harvestd.loading.blame import refused_by_server
 from harvestd.loading.rows import batches
 from harvestd.loading.spool import Spool
 from harvestd.loading.values import converter, parameter_type, selected
@@ -167,7 +168,14 @@ def _scope_condition(
     if value is None:
         return f"{stored} IS NULL", ()
     parameter = selected(column, f"${number}::{parameter_type(column)}")
-    return f"{stored} = {parameter}", (converter(column)(value),)
+    try:
+        return f"{stored} = {parameter}", (converter(column)(value),)
+    except WriteRefused as error:
+        raise WriteRefused(
+            f"the scope of a sweep of {shape}: {error.what}",
+            why=error.why,
+            next_step=error.next_step,
+        ) from None
 
 
 async def keep_keys(shape: TableShape, seen: Keys, keys: Spool) -> None:
@@ -202,11 +210,11 @@ async def run_sweep(
     arguments = (tenant_id, began, *sweep.values)
     await connection.execute(sweep.stage)
     for columns, arrays in keys:
-        await connection.execute(
-            f"INSERT INTO {SEEN} ({listed(TENANT_ID, *columns)}) {select_arrays(shape, columns)}",
-            tenant_id,
-            *arrays,
+        staged = (
+            f"INSERT INTO {SEEN} ({listed(TENANT_ID, *columns)}) {select_arrays(shape, columns)}"
         )
+        with refused_by_server(shape, columns, columns):
+            await connection.execute(staged, tenant_id, *arrays)
     await connection.execute(sweep.index)
     await connection.fetchval(sweep.lock, *arguments)
     count = await connection.fetchrow(sweep.count, *arguments)

@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from harvestd.errors import WriteRefused
+from harvestd.loading.blame import refused_row
 from harvestd.loading.bulk import plainly_fine
 from harvestd.loading.columns import Column, Convert
 from harvestd.loading.rows import Row
@@ -237,9 +238,7 @@ def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Sequence[Row
     except WriteRefused as error:
         if str(shape) in error.what:
             raise
-        raise WriteRefused(
-            f"{shape}: {error.what}", why=error.why, next_step=error.next_step
-        ) from None
+        raise refused_row(shape, key, batch, error) from None
 
 
 def _grouped(
