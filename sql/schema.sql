@@ -44,6 +44,8 @@ BEGIN
       AND binding.seat = session_user
       AND binding.backend_start = (SELECT mine.backend_start
                                    FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
+      AND (current_setting('transaction_isolation') = 'read committed'
+           OR binding.xmax IN ('0', binding.xmin))
     FOR NO KEY UPDATE OF run;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease lost' USING ERRCODE = 'HD001';
@@ -100,6 +102,8 @@ CREATE FUNCTION harvestd.me() RETURNS harvestd.binding
       AND binding.seat = session_user
       AND binding.backend_start = (SELECT mine.backend_start
                                    FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
+      AND (current_setting('transaction_isolation') = 'read committed'
+           OR binding.xmax IN ('0', binding.xmin))
 $$;
 
 CREATE FUNCTION harvestd.note_changed_ids() RETURNS trigger
@@ -291,6 +295,8 @@ CREATE FUNCTION harvestd_api.tenant() RETURNS text
       AND binding.seat = session_user
       AND binding.backend_start = (SELECT mine.backend_start
                                    FROM pg_stat_get_activity(pg_backend_pid()) AS mine)
+      AND (current_setting('transaction_isolation') = 'read committed'
+           OR binding.xmax IN ('0', binding.xmin))
 $$;
 
 CREATE TABLE harvestd.bookmark (
