@@ -22,6 +22,7 @@ from harvestd.database.pool import LOST, Database, Line
 from harvestd.database.roles import Roles, ensure_seat, scram_verifier
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, SeatsTaken, Unreachable
+from harvestd.loading.cleaning import clean_session
 from harvestd.observing import metrics
 from harvestd.observing.logs import get_logger
 from harvestd.runs.coalescing import Coalescer
@@ -33,12 +34,6 @@ END_BACKEND_MS = 5_000
 CLEAN_SECONDS = 5.0
 SEAT_WAIT_SECONDS = 60.0
 """A call takes milliseconds: who waits so long waits for long transactions or streams."""
-# Large objects belong to the login, and no transaction, fence or policy is asked about them.
-UNLINK_LARGE_OBJECTS = """
-    SELECT pg_catalog.lo_unlink(large.oid)
-    FROM pg_catalog.pg_largeobject_metadata AS large
-    WHERE large.lomowner = session_user::pg_catalog.regrole
-"""
 
 
 class Binding(NamedTuple):
@@ -89,14 +84,8 @@ class Seat:
         self._search_path = None
 
     async def clean(self) -> None:
-        """Remove whatever plugin SQL left: settings, temporary tables, prepared statements."""
-        # Two statements: DISCARD ALL is refused inside the implicit transaction of one string.
-        await self.connection.execute("ROLLBACK")
-        await self.connection.execute("DISCARD ALL")
-        await self.connection.execute(UNLINK_LARGE_OBJECTS)
-        # DISCARD ALL dropped the statements on the server; asyncpg has no public call that
-        # forgets only those (reload_schema_state() also drops the types: three times slower).
-        self.connection._drop_local_statement_cache()  # type: ignore[attr-defined]
+        """Remove whatever plugin SQL left."""
+        await clean_session(self.connection)
         self.ran_plugin_sql = False
         self._search_path = None
 
@@ -225,10 +214,10 @@ class Seats:
         return True
 
     async def _is_clean(self, seat: Seat, binding: Binding) -> bool:
-        """Clean the seat of another run's traces; one that cannot be cleaned is ended."""
+        """Clean the seat of another attempt's traces; one that cannot be cleaned is ended."""
         if not seat.ran_plugin_sql:
             return True
-        if seat.bound is not None and seat.bound.run_no == binding.run_no:
+        if seat.bound is not None and seat.bound[:3] == binding[:3]:
             return True
         try:
             async with asyncio.timeout(CLEAN_SECONDS):
