@@ -37,6 +37,7 @@ from harvestd.database.pool import closing
 from harvestd.database.roles import Roles
 
 VERSION_VARIABLE = "HARVEST_TEST_PG"
+HARDENED_VARIABLE = "HARVEST_TEST_HARDENED"
 DEFAULT_VERSION = "18"
 READY_SECONDS = 60.0
 LEFTOVER_SECONDS = 3600

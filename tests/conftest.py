@@ -2,11 +2,13 @@
 
 HARVEST_TEST_PG=15 (or 16) runs the suite on that version; unset, on the 18 of the embedded
 server's package.  The daemon's role is a plain one: no superuser, CREATEROLE.
+HARVEST_TEST_HARDENED=1: each database as it is after `harvestd migrate --harden`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 
@@ -15,13 +17,16 @@ import pytest
 import uvloop
 from hypothesis import settings
 
+from harvestd.database.hardening import missing_hardening
 from harvestd.database.migrations import migrate
 from harvestd.database.pool import Database, closing
 from tests.builders import made_roles
 from tests.clusters import (
+    HARDENED_VARIABLE,
     Cluster,
     create_daemon_role,
     create_database,
+    database_of,
     drop_database,
     running_cluster,
     wanted_version,
@@ -70,9 +75,15 @@ async def migrated_database(server: Cluster, template: str) -> AsyncIterator[str
 
 
 @pytest.fixture
-async def database_url(migrated_database: str) -> str:
+async def database_url(server: Cluster, migrated_database: str) -> str:
     """The address of a migrated database with its roles: what the daemon finds at work."""
-    await made_roles(migrated_database)
+    roles = await made_roles(migrated_database)
+    if os.environ.get(HARDENED_VARIABLE):
+        async with closing(await asyncpg.connect(migrated_database)) as connection:
+            statements = await missing_hardening(connection, roles)
+        admin_url = server.admin_url(database_of(migrated_database))
+        async with closing(await asyncpg.connect(admin_url)) as admin:
+            await admin.execute(";\n".join(statements))
     return migrated_database
 
 

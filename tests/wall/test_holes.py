@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 
 import asyncpg
@@ -11,6 +12,7 @@ from harvestd.database.pool import Database
 from harvestd.errors import LeaseLost
 from harvestd.loading.breaches import find_breaches
 from tests.builders import made_roles, query
+from tests.clusters import HARDENED_VARIABLE, Cluster
 from tests.loading.dbs import Shop, a_shop
 from tests.loading.walls import a_login, wall_at
 
@@ -91,15 +93,35 @@ async def test_no_seat_drops_the_policy_of_all_tenants(
         assert await shop.rows("SELECT tenant_id FROM shop.item") == [("globex",)]
 
 
+LARGE = pytest.mark.skipif(
+    bool(os.environ.get(HARDENED_VARIABLE)), reason="no seat makes large objects there"
+)
 MANY = "SELECT count(lo_from_bytea(0, 'x')) FROM generate_series(1, 30000)"
 
 
+@LARGE
 async def test_more_large_objects_than_one_transaction_can_remove_are_removed_all_the_same(
     database: Database, database_url: str
 ) -> None:
     async with a_shop(database, database_url, ITEM, seats_max=1) as shop:
         await run_sql(shop, "acme", MANY)
         await (await shop.db_of("globex")).upsert("item", ONE_ROW, ["id"])
+
+        assert await shop.rows("SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
+
+
+@LARGE
+async def test_a_large_object_of_the_role_that_all_seats_have_in_common_is_removed(
+    server: Cluster, database: Database, database_url: str
+) -> None:
+    if server.major >= 16:
+        pytest.skip("no seat can give anything to that role")
+    roles = await made_roles(database_url)
+    async with a_shop(database, database_url, ITEM, seats_max=1) as shop:
+        await run_sql(
+            shop, "acme", f"SET ROLE {roles.exec}", "SELECT lo_from_bytea(0, 'x')", "RESET ROLE"
+        )
+        await run_sql(shop, "globex", "SELECT 1")
 
         assert await shop.rows("SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
 
