@@ -46,6 +46,7 @@ TESTS = (
             "../loading/test_stream.py",
             "../cli/test_readers.py",
             "../cli/test_harden.py",
+            "../cli/test_without_createrole.py",
         ),
     ),
     ("16", ("roles", "../loading/test_schemas.py")),  # where memberships changed

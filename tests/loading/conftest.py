@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from harvestd.database.roles import ensure_seat, scram_verifier
+from harvestd.database.logins import ensure_seat, scram_verifier
 from tests.clusters import Cluster, database_of
 from tests.loading.files import BEFORE
 from tests.loading.walls import Connection, Wall, wall_at

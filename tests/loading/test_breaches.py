@@ -17,6 +17,7 @@ from harvestd.loading.breaches import Breach, find_breaches
 from tests.builders import a_transaction
 from tests.cli.shell import harvestd
 from tests.clusters import Cluster, database_of
+from tests.keepers import make_keeper, without_createrole
 from tests.loading.walls import GOOD, ONE_TABLE, Wall, wall_at
 
 TENANT = "tenant_id = harvestd_api.tenant()"
@@ -157,6 +158,40 @@ async def test_functions_are_not_judged_where_a_newer_harvestd_migrated(
         " VALUES (9999, '9999_later', 'x', false, '9')"
     )
     assert await broken(wall, server, f"{newer}; {OTHER_TENANT}; {ONE_MORE}") == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("ALTER ROLE {keeper} LOGIN", "{keeper} can log in"),
+        ("ALTER ROLE {keeper} BYPASSRLS", "{keeper} has BYPASSRLS"),
+        ("GRANT {keeper} TO app", "app is a member of {keeper}"),
+        ("GRANT {keeper} TO {daemon}", "{daemon} is a member of {keeper}"),
+        ("GRANT pg_read_all_data TO {keeper}", "{keeper} is a member of pg_read_all_data"),
+        ("GRANT USAGE ON SCHEMA harvestd_keeper TO {exec}", "{exec} may USAGE the schema"),
+        ("GRANT {function} TO {reader}", "{reader} may EXECUTE the function harvestd_keeper.seat"),
+        ("GRANT {function} TO PUBLIC", "everybody may call harvestd_keeper.seat"),
+        ("ALTER FUNCTION harvestd_keeper.seat RESET search_path", "looks names up"),
+        ("ALTER FUNCTION harvestd_keeper.seat OWNER TO postgres", "seat(text,text) belongs to pos"),
+    ],
+)
+async def test_what_is_wrong_with_a_keeper_is_said_too(
+    wall: Wall, server: Cluster, statement: str, said: str
+) -> None:
+    await make_keeper(server, wall.url)
+    names = {name: getattr(wall.roles, name) for name in ("keeper", "daemon", "exec", "reader")}
+    names["function"] = "EXECUTE ON FUNCTION harvestd_keeper.seat(text, text)"
+    admin = server.admin_url(database_of(wall.url))
+    async with without_createrole(server):
+        before = await find_breaches(wall.daemon, wall.roles)
+        await run(admin, statement.format(**names))
+        found = await find_breaches(wall.daemon, wall.roles)
+        for one in found:
+            await run(admin, one.mend)
+        after = await find_breaches(wall.daemon, wall.roles)
+
+    assert before == after == []
+    assert said.format(**names) in found[0].what, found
 
 
 async def test_a_login_whose_name_needs_quotes_can_be_asked_for(

@@ -9,7 +9,13 @@ from cyclopts import Parameter
 from harvestd.cli.options import DryRun, Json, Script, Source, Yes
 
 
-def migrate(*, harden: bool = False, dry_run: DryRun = False, json: Json = False) -> int:
+def migrate(
+    *,
+    harden: bool = False,
+    print_roles: bool = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> int:
     """Bring the database to the newest schema, and the tables of the data sources too.
 
     Commands that write do so by themselves on an empty or older database; this one also applies
@@ -24,6 +30,7 @@ def migrate(*, harden: bool = False, dry_run: DryRun = False, json: Json = False
     $ harvestd migrate --dry-run
     $ harvestd migrate
     $ harvestd migrate --harden
+    $ harvestd migrate --print-roles > roles.sql
     $ harvestd migrate --json
     ```
 
@@ -32,9 +39,15 @@ def migrate(*, harden: bool = False, dry_run: DryRun = False, json: Json = False
     harden
         Also take from PUBLIC PostgreSQL's functions that let any login hold others up; where that
         takes a superuser, print the statements and end with 1.
+    print_roles
+        Only print the SQL that a database administrator runs once where the role of
+        HARVESTD_DATABASE_URL may not create roles; change nothing. The JSON is an object with
+        script and needed (false: it may create roles).
     """
-    from harvestd.cli.migrating import migrate_database
+    from harvestd.cli.migrating import migrate_database, print_roles_script
 
+    if print_roles:
+        return print_roles_script(as_json=json, alone=not (dry_run or harden))
     return migrate_database(dry_run=dry_run, as_json=json, hardens=harden)
 
 

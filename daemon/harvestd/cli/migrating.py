@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harvestd.catalog.snapshot import EMPTY, reload
-from harvestd.cli.output import DONE, FAILED, count, note, print_json, say_error
+from harvestd.cli.output import DONE, FAILED, UsageError, count, note, print_json, say_error
 from harvestd.cli.reach import command_settings, reached
 from harvestd.database.hardening import harden
+from harvestd.database.keeper import RolesScript, print_roles
 from harvestd.database.migrations import load_migrations, look, migrate
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles, ensure_roles
@@ -83,6 +84,34 @@ def migrate_database(*, dry_run: bool, as_json: bool, hardens: bool = False) -> 
         names = ", ".join(one["source"] for one in done.refused)
         note(f"schema.sql refused: {names}; all else is up to date")
     return done.exit_code
+
+
+def print_roles_script(*, as_json: bool, alone: bool) -> int:
+    """Print what makes the roles for a login that may not; the exit code."""
+    if not alone:
+        raise UsageError(
+            "--print-roles goes alone",
+            why="it changes nothing, and what it prints is a whole script",
+            next_step="harvestd migrate, after a database administrator has run the script",
+        )
+    settings = command_settings()
+    configure(settings)
+
+    async def look(url: str) -> RolesScript:
+        async with closing(await Database(url).connect("roles")) as connection:
+            return await print_roles(connection)
+
+    with reached(settings, own=False, makes=False) as at:
+        script = asyncio.run(look(at.url))
+    if as_json:
+        print_json({"script": script.text, "needed": script.needed})
+        return DONE
+    print(script.text, end="")
+    if script.needed:
+        note("a superuser runs this in the same database (psql), once; then: harvestd migrate")
+    else:
+        note(f"nobody has to run this: {script.role} may create roles")
+    return DONE
 
 
 def _harden(settings: Settings, done: Migrated, *, as_json: bool) -> None:

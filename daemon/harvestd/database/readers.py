@@ -13,8 +13,9 @@ from typing import Any
 
 import asyncpg
 
+from harvestd.database.logins import login_maker, reader_statement
 from harvestd.database.pool import LOST, translate
-from harvestd.database.roles import Roles, membership
+from harvestd.database.roles import Roles
 from harvestd.database.statements import sql
 from harvestd.errors import DatabaseError
 
@@ -53,21 +54,16 @@ async def add_reader(connection: asyncpg.Connection[Any], roles: Roles, role: st
     Raises: DatabaseError, when there is no such role, it is one of harvestd's own, or the session
     may not grant it (with the statement for somebody who may); Unreachable.
     """
-    name = await _name_of(connection, role)
-    options = membership(connection, inherit=True, set_=False)
-    return await _change(
-        connection, roles, role, f"GRANT {roles.reader} TO {name}{options}", reads=True
-    )
+    return await _change(connection, roles, role, reads=True)
 
 
 async def remove_reader(connection: asyncpg.Connection[Any], roles: Roles, role: str) -> Given:
     """Take that right back.  Raises: as `add_reader`."""
-    name = await _name_of(connection, role)
-    return await _change(connection, roles, role, f"REVOKE {roles.reader} FROM {name}", reads=False)
+    return await _change(connection, roles, role, reads=False)
 
 
 async def _change(
-    connection: asyncpg.Connection[Any], roles: Roles, role: str, statement: str, *, reads: bool
+    connection: asyncpg.Connection[Any], roles: Roles, role: str, *, reads: bool
 ) -> Given:
     name = await _name_of(connection, role)
     if role.startswith(OURS):
@@ -80,8 +76,9 @@ async def _change(
     if before["sees_all"] or before["reads"] == reads:
         return Given(changed=False, sees_all=before["sees_all"])
     try:
-        await connection.execute(statement)
+        await (await login_maker(connection, roles)).reader(role, reads=reads)
     except asyncpg.InsufficientPrivilegeError:
+        statement = reader_statement(connection, roles, name, reads=reads)
         raise _not_ours(role, statement) from None
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from harvestd.database.pool import LOST, STATEMENT_SECONDS, translate
-from harvestd.database.roles import Roles, membership
+from harvestd.database.roles import Roles, membership, membership_has_options
 from harvestd.database.statements import sql
 from harvestd.errors import DatabaseError
 
@@ -75,10 +75,12 @@ async def tables_to_read(connection: asyncpg.Connection[Any], roles: Roles) -> l
 
 
 async def _become_reader(connection: asyncpg.Connection[Any], roles: Roles) -> None:
-    superuser = await connection.fetchval(
-        "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
+    may = await connection.fetchval(
+        "SELECT pg_catalog.pg_has_role(session_user, $1::text::name, $2)",
+        roles.reader,
+        "SET" if membership_has_options(connection) else "MEMBER",
     )
-    if not superuser:
+    if not may:
         # Rolled back with the rest: nobody becomes a member by looking.
         options = membership(connection, inherit=False, set_=True)
         await connection.execute(f"GRANT {roles.reader} TO SESSION_USER{options}")

@@ -6,10 +6,7 @@ the pair (server, database).  A clone or a restored dump is another pair and mak
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
-import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -25,8 +22,6 @@ from harvestd.errors import DatabaseError
 from harvestd.terms import NAME
 
 HEX = re.compile(r"[0-9a-f]{8}")
-VERIFIER = re.compile(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
-SCRAM_ITERATIONS = 4096  # PostgreSQL's own default; the passwords are random, not guessable
 NAME_BYTES_MAX = 63
 SEAT_CONNECTIONS_MAX = 2
 # Any fixed number will do; "hrol" in ASCII.  Concurrent GRANTs on one object fail otherwise
@@ -46,6 +41,10 @@ SOURCE_FUNCTIONS = (
     "harvestd_api.tenant()",
     "harvestd_api.guard()",
     "harvestd_api.empty_schema(text)",
+)
+MAKE_ROLES = (
+    'a superuser runs what "harvestd migrate --print-roles" prints, or: '
+    'ALTER ROLE "{role}" CREATEROLE'
 )
 TABLES_OF_THE_APPLICATION = (
     "public.tenant, public.tenant_data_source_config, public.data_source_run"
@@ -82,6 +81,11 @@ class Roles:
         """NOLOGIN: reads every tenant's rows; the customer's application and BI join it."""
         return self.prefix + "reader"
 
+    @property
+    def keeper(self) -> str:
+        """NOLOGIN CREATEROLE: makes logins by its functions, where the daemon's role may not."""
+        return self.prefix + "keeper"
+
     def seat(self, seat_no: int) -> str:
         """The login of a seat, 0 .. 999999."""
         if not 0 <= seat_no <= 999_999:
@@ -105,13 +109,13 @@ async def ensure_roles(connection: asyncpg.Connection[Any]) -> Roles:
     The schema must be migrated.  Raises: DatabaseError, naming what is missing and what a
     database administrator runs; Unreachable.
     """
-    seen = await _see(connection)
+    seen = await see_roles(connection)
     if seen["missing"]:
-        async with _changing(connection, seen):
-            seen = await _see(connection)
+        async with changing_roles(connection, seen):
+            seen = await see_roles(connection)
             if seen["missing"]:
                 await _make_roles(connection, seen)
-                left = await _see(connection)
+                left = await see_roles(connection)
                 if left["missing"]:
                     raise _refused(left, DatabaseError("the grants had no effect"))
     return Roles(seen["hex"])
@@ -119,64 +123,7 @@ async def ensure_roles(connection: asyncpg.Connection[Any]) -> Roles:
 
 async def missing_rights(connection: asyncpg.Connection[Any]) -> list[str]:
     """What `ensure_roles` would make; empty when all is there."""
-    return list((await _see(connection))["missing"])
-
-
-async def ensure_seat(
-    connection: asyncpg.Connection[Any], roles: Roles, seat_no: int, verifier: str
-) -> None:
-    """Make the login of a seat where it is missing, and give it a new password.
-
-    ``verifier`` is from ``scram_verifier``, so that no password reaches the server's log.  The
-    role of the connection becomes able to see and end the seat's backends, not to become it.
-    """
-    name = roles.seat(seat_no)
-    password = _checked(verifier)
-    async with _changing(connection):
-        seen = await _see_role(connection, name)
-        if not seen["made"]:
-            inherit = "NOINHERIT" if membership_has_options(connection) else "INHERIT"
-            limit = f"CONNECTION LIMIT {SEAT_CONNECTIONS_MAX}"
-            await connection.execute(f"CREATE ROLE {name} LOGIN {inherit} {limit}")
-            options = membership(connection, inherit=True, set_=False)
-            await connection.execute(f"GRANT {roles.exec} TO {name}{options}")
-        if not seen["member"] and not seen["superuser"]:
-            await _join(connection, name, set_=False)
-        await connection.execute(f"ALTER ROLE {name} LOGIN PASSWORD '{password}'")
-        # Any login may give itself settings, and they would greet the next tenant's run.
-        await _reset(connection, name)
-
-
-async def ensure_source_role(
-    connection: asyncpg.Connection[Any], roles: Roles, source: str, verifier: str
-) -> None:
-    """Make the login that will own a data source's schema, and give it a new password."""
-    name = roles.source(source)
-    password = _checked(verifier)
-    async with _changing(connection):
-        seen = await _see_role(connection, name)
-        if not seen["made"]:
-            await connection.execute(f"CREATE ROLE {name} LOGIN")
-            await connection.execute(f"GRANT USAGE ON SCHEMA harvestd_api TO {name}")
-            if (await _see(connection))["owns_database"]:
-                base = await _this_database(connection)
-                await connection.execute(f"GRANT CONNECT ON DATABASE {base} TO {name}")
-        if not seen["member"] and not seen["superuser"]:
-            await _join(connection, name, set_=True)  # for CREATE SCHEMA ... AUTHORIZATION
-        # Each time: a migration may have made one more of them.
-        functions = ", ".join(SOURCE_FUNCTIONS)
-        await connection.execute(f"GRANT EXECUTE ON FUNCTION {functions} TO {name}")
-        await _let_keeper_make_schemas(connection, name)
-        await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
-        await _reset(connection, name)
-
-
-async def drop_source_role(connection: asyncpg.Connection[Any], roles: Roles, source: str) -> None:
-    """Remove the login of a data source, which must own nothing any more."""
-    name = roles.source(source)
-    async with _changing(connection):
-        await connection.execute(f"DROP OWNED BY {name} RESTRICT")  # its rights on functions
-        await connection.execute(f"DROP ROLE {name}")
+    return list((await see_roles(connection))["missing"])
 
 
 async def prepared_transactions_max(connection: asyncpg.Connection[Any]) -> int:
@@ -187,38 +134,22 @@ async def prepared_transactions_max(connection: asyncpg.Connection[Any]) -> int:
     return int(await connection.fetchval("SELECT current_setting('max_prepared_transactions')"))
 
 
-def scram_verifier(password: str) -> str:
-    """What PostgreSQL stores for ``password`` (RFC 5802, 7677), with a fresh salt.
-
-    ASCII only, since SASLprep is not applied.  Raises: ValueError for anything else.
-    """
-    if not password or not password.isascii() or not password.isprintable():
-        raise ValueError("a password must be printable ASCII")
-    salt = os.urandom(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
-    client_key = hmac.digest(salted, b"Client Key", "sha256")
-    stored_key = hashlib.sha256(client_key).digest()
-    server_key = hmac.digest(salted, b"Server Key", "sha256")
-    parts = [base64.b64encode(part).decode() for part in (salt, stored_key, server_key)]
-    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
-
-
 async def _make_roles(connection: asyncpg.Connection[Any], seen: Mapping[str, Any]) -> None:
     roles = Roles(seen["hex"])
     for name in (roles.daemon, roles.exec, roles.reader):
-        role = await _see_role(connection, name)
+        role = await see_role(connection, name)
         if not role["made"]:
             await connection.execute(f"CREATE ROLE {name} NOLOGIN")
-    member = (await _see_role(connection, roles.daemon))["member"]
+    member = (await see_role(connection, roles.daemon))["member"]
     if not member and not seen["superuser"]:
-        await _join(connection, roles.daemon, set_=False)
+        await join_role(connection, roles.daemon, set_=False)
     stored = seen["stored_hex"]
     if stored is not None and stored != roles.hex:
         await _revoke_of_the_original(connection, Roles(stored))
     for statement in _grants(roles):
         await connection.execute(statement)
     if seen["owns_database"]:
-        base = await _this_database(connection)
+        base = await this_database(connection)
         await connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {base} TO {roles.exec}")
     await connection.fetchval(
         sql("note_installation"),
@@ -242,7 +173,7 @@ async def _revoke_of_the_original(connection: asyncpg.Connection[Any], old: Role
     """In a clone on the same server, take back what the copied rows grant to the original's
     roles: its seats have no business here, and they could never be dropped."""
     for name in (old.daemon, old.exec):
-        if (await _see_role(connection, name))["made"]:
+        if (await see_role(connection, name))["made"]:
             for schema in ("harvestd", "harvestd_api"):
                 for kind in ("ALL TABLES IN SCHEMA", "ALL FUNCTIONS IN SCHEMA", "SCHEMA"):
                     await connection.execute(f"REVOKE ALL ON {kind} {schema} FROM {name}")
@@ -250,7 +181,7 @@ async def _revoke_of_the_original(connection: asyncpg.Connection[Any], old: Role
 
 
 @asynccontextmanager
-async def _changing(
+async def changing_roles(
     connection: asyncpg.Connection[Any], seen: Mapping[str, Any] | None = None
 ) -> AsyncIterator[None]:
     """A transaction in which nobody else changes roles of this database."""
@@ -259,7 +190,7 @@ async def _changing(
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
             yield
     except asyncpg.InsufficientPrivilegeError as error:
-        raise _refused(seen or await _see(connection), translate(error)) from None
+        raise _refused(seen or await see_roles(connection), translate(error)) from None
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
 
@@ -270,7 +201,7 @@ def _refused(seen: Mapping[str, Any], error: DatabaseError) -> DatabaseError:
     missing = ", ".join(seen["missing"]) or "a login for plugin SQL"
     if not seen["may_create_roles"]:
         what = f'the role "{role}" may not create roles'
-        advice = f'a superuser runs: ALTER ROLE "{role}" CREATEROLE'
+        advice = MAKE_ROLES.format(role=role)
     else:
         what = f'the role "{role}" may not manage the roles {roles.prefix}*'
         advice = (
@@ -288,7 +219,8 @@ def _refused(seen: Mapping[str, Any], error: DatabaseError) -> DatabaseError:
     return refused
 
 
-async def _see(connection: asyncpg.Connection[Any]) -> Mapping[str, Any]:
+async def see_roles(connection: asyncpg.Connection[Any]) -> Mapping[str, Any]:
+    """What the statement see_roles answers.  Raises: DatabaseError, Unreachable."""
     try:
         [row] = await connection.fetch(sql("see_roles"))
     except (asyncpg.PostgresError, *LOST) as error:
@@ -296,12 +228,13 @@ async def _see(connection: asyncpg.Connection[Any]) -> Mapping[str, Any]:
     return dict(row)
 
 
-async def _see_role(connection: asyncpg.Connection[Any], name: str) -> Mapping[str, Any]:
+async def see_role(connection: asyncpg.Connection[Any], name: str) -> Mapping[str, Any]:
+    """What the statement see_role answers."""
     [row] = await connection.fetch(sql("see_role"), name)
     return dict(row)
 
 
-async def _join(connection: asyncpg.Connection[Any], name: str, *, set_: bool) -> None:
+async def join_role(connection: asyncpg.Connection[Any], name: str, *, set_: bool) -> None:
     """Make the session's role a member, with the member's rights at once."""
     options = membership(connection, inherit=True, set_=set_)
     await connection.execute(f"GRANT {name} TO SESSION_USER{options}")
@@ -318,32 +251,7 @@ def membership_has_options(connection: asyncpg.Connection[Any]) -> bool:
     return connection.get_server_version().major >= 16
 
 
-async def _let_keeper_make_schemas(connection: asyncpg.Connection[Any], name: str) -> None:
-    """harvestd_api.empty_schema runs as who migrated, which may be another than the session's."""
-    keeper = await connection.fetchval(
-        "SELECT pg_catalog.quote_ident(keeper.rolname) FROM pg_catalog.pg_proc AS function"
-        " JOIN pg_catalog.pg_roles AS keeper ON keeper.oid = function.proowner"
-        " WHERE function.oid = 'harvestd_api.empty_schema(text)'::regprocedure"
-        " AND NOT pg_catalog.pg_has_role(keeper.oid, $1::text::name, 'USAGE')",
-        name,
-    )
-    if keeper is not None:
-        options = membership(connection, inherit=True, set_=True)
-        await connection.execute(f"GRANT {name} TO {keeper}{options}")
-
-
-async def _reset(connection: asyncpg.Connection[Any], name: str) -> None:
-    base = await _this_database(connection)
-    await connection.execute(f"ALTER ROLE {name} RESET ALL")
-    await connection.execute(f"ALTER ROLE {name} IN DATABASE {base} RESET ALL")
-
-
-async def _this_database(connection: asyncpg.Connection[Any]) -> str:
+async def this_database(connection: asyncpg.Connection[Any]) -> str:
+    """Its name, quoted where it needs that."""
     name = await connection.fetchval("SELECT quote_ident(current_database())")
     return str(name)
-
-
-def _checked(verifier: str) -> str:
-    if VERIFIER.fullmatch(verifier) is None:
-        raise ValueError("not a SCRAM verifier")  # never its text: it might be a password
-    return verifier

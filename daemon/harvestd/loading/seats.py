@@ -18,8 +18,9 @@ from uuid import UUID
 
 import asyncpg
 
+from harvestd.database.logins import ensure_seat, scram_verifier
 from harvestd.database.pool import LOST, Database, Line
-from harvestd.database.roles import Roles, ensure_seat, scram_verifier
+from harvestd.database.roles import Roles
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, SeatsTaken, Unreachable
 from harvestd.loading.cleaning import clean_session

@@ -9,8 +9,15 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from harvestd.database.logins import (
+    close_source_role,
+    drop_source_role,
+    ensure_source_role,
+    open_source_role,
+    scram_verifier,
+)
 from harvestd.database.pool import Database
-from harvestd.database.roles import Roles, drop_source_role, ensure_source_role, scram_verifier
+from harvestd.database.roles import Roles
 from harvestd.database.statements import sql
 from harvestd.errors import DatabaseError
 from harvestd.loading.ownership import ensure_schema
@@ -63,7 +70,7 @@ async def source_login(
 
     async def connect() -> asyncpg.Connection[Any]:
         # The file may have changed its own role's settings.
-        await connection.execute(f"ALTER ROLE {role} RESET ALL")
+        await open_source_role(connection, roles, source)
         return await database.connect(
             f"schema.sql of {source}",
             user=role,
@@ -77,12 +84,10 @@ async def source_login(
         stored_hex = None if stored is None else stored["hex"]
         made = await ensure_schema(connection, roles, source, stored_hex=stored_hex)
         await _end_backends(connection, role)
-        await connection.execute(f"ALTER ROLE {role} LOGIN")
         yield connect
     finally:
         # The file may have changed its own role's password and settings.
-        await connection.execute(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
-        await connection.execute(f"ALTER ROLE {role} RESET ALL")
+        await close_source_role(connection, roles, source)
         await _end_backends(connection, role)
         if made and not stays:
             await connection.execute(f"DROP SCHEMA {quoted(source)}")

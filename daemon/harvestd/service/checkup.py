@@ -19,6 +19,7 @@ from harvestd.database.migrations import OLDEST_SERVER
 from harvestd.errors import HarvestdError, SchemaRefused, SchemaTooOld
 from harvestd.loading.breaches import Breach
 from harvestd.service.facts import Facts
+from harvestd.database.roles import MAKE_ROLES
 from harvestd.service.preparing import CORE_CONNECTIONS
 from harvestd.service.status import ReplicaSeen
 from harvestd.settings import Settings
@@ -80,7 +81,7 @@ def check_here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
 def check_database(facts: Facts, settings: Settings, own_now: datetime) -> Iterator[Finding]:
     """What the facts say; ``own_now`` is this machine's clock when they were read."""
     yield _version(facts.server)
-    yield _role(facts.server)
+    yield _role(facts.server, keeper=facts.keeper)
     yield _schema(facts.schema)
     if facts.schema is None:
         yield from _wall(facts.missing, facts.breaches)
@@ -135,10 +136,10 @@ def _version(server: Mapping[str, Any]) -> Finding:
     return Finding("server", Level.OK, what)
 
 
-def _role(server: Mapping[str, Any]) -> Finding:
+def _role(server: Mapping[str, Any], *, keeper: bool) -> Finding:
     role = f'the role "{server["role"]}"'
-    if not server["may_create_roles"]:
-        step = f'a superuser runs: ALTER ROLE "{server["role"]}" CREATEROLE'
+    if not (server["may_create_roles"] or keeper):
+        step = MAKE_ROLES.format(role=server["role"])
         return Finding("role", Level.FAIL, f"{role} may not create roles", step)
     if not server["may_create_in_public"]:
         step = f'the owner runs: GRANT CREATE ON SCHEMA public TO "{server["role"]}"'
@@ -147,7 +148,8 @@ def _role(server: Mapping[str, Any]) -> Finding:
     if not server["owns_database"]:
         step = "a database of harvestd's own, owned by its role, is the simplest"
         return Finding("role", Level.WARN, f"{role} does not own the database", step)
-    return Finding("role", Level.OK, f"{role} owns the database and may create roles")
+    makes = "has a keeper that makes roles" if keeper else "may create roles"
+    return Finding("role", Level.OK, f"{role} owns the database and {makes}")
 
 
 def _schema(trouble: HarvestdError | None) -> Finding:

@@ -10,6 +10,7 @@ from typing import Any
 from harvestd.catalog.discover import Source
 from harvestd.catalog.snapshot import Catalog
 from harvestd.database.hardening import missing_hardening
+from harvestd.database.keeper import has_keeper
 from harvestd.database.migrations import check_schema
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles, missing_rights
@@ -40,6 +41,8 @@ class Facts:
     breaches: Sequence[Breach] = ()
     hardening: Sequence[str] = ()
     """Statements that `migrate --harden` would still run; nobody has to."""
+    keeper: bool = False
+    """Whether a keeper makes logins for our role."""
 
     @classmethod
     async def read(cls, database: Database, settings: Settings, catalog: Catalog) -> Facts:
@@ -49,12 +52,13 @@ class Facts:
         assert row is not None
         server = dict(row)
         async with line.connection() as connection:
+            keeper = await has_keeper(connection)
             try:
                 await check_schema(connection)
             except Unreachable:
                 raise
             except DatabaseError as error:
-                return cls(server, error)
+                return cls(server, error, keeper=keeper)
             missing = await missing_rights(connection)
             overview = await Status(database).overview()
             roles = Roles(overview.hex) if overview else None
@@ -70,9 +74,8 @@ class Facts:
             dict(row) for row in await line.fetch("list_stuck_runs", max(timedelta(hours=1), ticks))
         ]
         replicas = await Status(database).replicas()
-        return cls(
-            server, None, missing, replicas, stuck, list(unapplied), altered, breaches, hardening
-        )
+        seen = (missing, replicas, stuck, list(unapplied), altered, breaches, hardening)
+        return cls(server, None, *seen, keeper=keeper)
 
 
 async def _altered(

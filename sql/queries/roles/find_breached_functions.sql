@@ -3,10 +3,11 @@
 WITH made AS (
     SELECT function.*,
            function.oid::regprocedure::text AS name,
+           place.nspname,
            place.nspowner
     FROM pg_catalog.pg_proc AS function
     JOIN pg_catalog.pg_namespace AS place ON place.oid = function.pronamespace
-    WHERE place.nspname IN ('harvestd', 'harvestd_api')
+    WHERE place.nspname IN ('harvestd', 'harvestd_api', 'harvestd_keeper')
 )
 SELECT format('everybody may call %s', made.name) AS what,
        format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', made.name) AS mend
@@ -32,4 +33,5 @@ SELECT format('%s belongs to %s', made.name, pg_catalog.pg_get_userbyid(made.pro
               pg_catalog.pg_get_userbyid(made.nspowner))
 FROM made
 WHERE NOT pg_catalog.pg_has_role(made.proowner, made.nspowner, 'MEMBER')
+   OR made.nspname = 'harvestd_keeper' AND made.proowner <> made.nspowner  -- no superuser either
 ORDER BY what;

@@ -20,14 +20,14 @@ WITH held AS (
     FROM pg_catalog.pg_proc AS function
     JOIN pg_catalog.pg_namespace AS place ON place.oid = function.pronamespace
     CROSS JOIN LATERAL aclexplode(function.proacl) AS acl
-    WHERE place.nspname IN ('harvestd', 'harvestd_api')
+    WHERE place.nspname IN ('harvestd', 'harvestd_api', 'harvestd_keeper')
       AND acl.grantee <> 0  -- find_breached_functions says that
     UNION ALL
     SELECT 'SCHEMA', quote_ident(place.nspname), place.nspowner,
            place.nspname, acl.grantee, acl.privilege_type
     FROM pg_catalog.pg_namespace AS place
     CROSS JOIN LATERAL aclexplode(place.nspacl) AS acl
-    WHERE place.nspname IN ('harvestd', 'harvestd_api')
+    WHERE place.nspname IN ('harvestd', 'harvestd_api', 'harvestd_keeper')
 ),
 named AS (
     SELECT held.*,
@@ -48,7 +48,7 @@ SELECT DISTINCT
 FROM named
 WHERE CASE
     WHEN named.kind = 'TABLE' AND named.nspname = 'public' THEN named.grantee = 0 OR named.ours
-    WHEN named.kind = 'TABLE' OR named.nspname = 'harvestd' THEN true
+    WHEN named.kind = 'TABLE' OR named.nspname <> 'harvestd_api' THEN true
     -- What plugin SQL may call is in harvestd_api.
     ELSE NOT named.ours OR named.privilege_type = 'CREATE'
 END

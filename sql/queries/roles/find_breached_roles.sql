@@ -4,8 +4,9 @@
 -- -> what, mend (a statement)
 WITH ours AS (
     SELECT role.*,
-           role.rolname IN ($1::text || 'daemon', $1::text || 'exec', $1::text || 'reader')
-               AS nobodys,
+           role.rolname IN ($1::text || 'daemon', $1::text || 'exec', $1::text || 'reader',
+                            $1::text || 'keeper') AS nobodys,
+           role.rolname = $1::text || 'keeper' AS keeper,
            role.rolname ~ ('^' || $1::text || 'seat_[0-9]+$') AS seat
     FROM pg_catalog.pg_roles AS role
     WHERE starts_with(role.rolname, $1::text)
@@ -17,6 +18,7 @@ CROSS JOIN LATERAL (VALUES ('SUPERUSER', ours.rolsuper), ('BYPASSRLS', ours.rolb
                            ('CREATEROLE', ours.rolcreaterole), ('CREATEDB', ours.rolcreatedb),
                            ('REPLICATION', ours.rolreplication)) AS attribute (name, there)
 WHERE attribute.there
+  AND NOT (ours.keeper AND attribute.name = 'CREATEROLE')
 UNION ALL
 SELECT format('the role %s can log in', ours.rolname), format('ALTER ROLE %I NOLOGIN', ours.rolname)
 FROM ours
@@ -47,6 +49,7 @@ JOIN pg_catalog.pg_roles AS member ON member.oid = membership.member
 LEFT JOIN ours ON ours.oid = member.oid
 WHERE ours.oid IS NOT NULL
       AND NOT (ours.seat AND role.rolname = $1::text || 'exec' AND NOT membership.admin_option)
+      AND NOT (ours.keeper AND starts_with(role.rolname, $1::text))
    -- Who made the role may manage it; who may do all the daemon may, gains nothing.
    -- Who owns harvestd's tables migrated them, perhaps for another role.
    OR ours.oid IS NULL
@@ -57,10 +60,10 @@ WHERE ours.oid IS NOT NULL
           member.oid, (SELECT place.nspowner FROM pg_catalog.pg_namespace AS place
                        WHERE place.nspname = 'harvestd'), 'MEMBER')
    OR ours.oid IS NULL
-      AND (role.rolname = $1::text || 'exec'
-           OR role.rolname ~ ('^' || $1::text || '(seat|src)_'))
-      AND member.rolname <> session_user
       AND NOT membership.admin_option
       AND NOT member.rolcreaterole
-      AND NOT pg_catalog.pg_has_role(member.oid, $1::text || 'daemon', 'MEMBER')
+      AND (role.rolname = $1::text || 'keeper'  -- the daemon neither
+           OR role.rolname ~ ('^' || $1::text || '(exec$|seat_|src_)')
+              AND member.rolname <> session_user
+              AND NOT pg_catalog.pg_has_role(member.oid, $1::text || 'daemon', 'MEMBER'))
 ORDER BY what;

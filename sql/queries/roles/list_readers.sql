@@ -11,5 +11,6 @@ JOIN pg_catalog.pg_roles AS member ON member.oid = membership.member
 WHERE reader.rolname = $1::text
   -- Who made the role may manage it, which is no reading.
   AND member.rolname <> session_user
+  AND NOT starts_with(member.rolname, 'harvestd_')
 GROUP BY member.oid, member.rolname, member.rolcanlogin, reader.oid
 ORDER BY member.rolname;

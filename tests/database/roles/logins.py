@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from harvestd.database.roles import Roles, ensure_seat, scram_verifier
+from harvestd.database.logins import ensure_seat, scram_verifier
+from harvestd.database.roles import Roles
 from tests.clusters import Cluster, database_of
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"

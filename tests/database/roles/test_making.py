@@ -7,14 +7,9 @@ import asyncio
 import asyncpg
 import pytest
 
+from harvestd.database.logins import ensure_seat, ensure_source_role, scram_verifier
 from harvestd.database.pool import closing
-from harvestd.database.roles import (
-    Roles,
-    ensure_roles,
-    ensure_seat,
-    ensure_source_role,
-    scram_verifier,
-)
+from harvestd.database.roles import Roles, ensure_roles
 from harvestd.errors import DatabaseError
 from tests.clusters import (
     DAEMON_ROLE,

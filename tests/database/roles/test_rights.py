@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import asyncpg
 import pytest
 
+from harvestd.database.logins import ensure_seat, ensure_source_role, scram_verifier
 from harvestd.database.pool import LOST
-from harvestd.database.roles import (
-    Roles,
-    ensure_roles,
-    ensure_seat,
-    ensure_source_role,
-    scram_verifier,
-)
-from tests.clusters import Cluster
+from harvestd.database.roles import Roles, ensure_roles
+from tests.builders import query
+from tests.clusters import Cluster, database_of
 from tests.database.roles.logins import Connection, login, seated
+from tests.keepers import make_keeper, without_createrole
 
 DATA_TABLE = """
     CREATE SCHEMA git AUTHORIZATION {source};
@@ -47,6 +46,19 @@ BIND = """
            '[2026-01-01Z, 2026-01-02Z)'
     FROM run, pg_stat_get_activity($2) AS activity
 """
+
+
+@pytest.fixture(params=["statements", "keeper"])
+async def roles(
+    request: pytest.FixtureRequest, server: Cluster, migrated_database: str, connection: Connection
+) -> AsyncIterator[Roles]:
+    """Both ways of making them give the same rights."""
+    if request.param == "statements":
+        yield await ensure_roles(connection)
+        return
+    async with without_createrole(server):
+        await make_keeper(server, migrated_database)
+        yield await ensure_roles(connection)
 
 
 async def test_the_daemon_role_has_every_right_on_harvestds_tables(
@@ -96,6 +108,24 @@ async def test_a_seat_logs_in_with_the_password_of_its_verifier(
         assert await seat.fetchval("SELECT session_user::text") == roles.seat(7)
         assert await seat.fetchval("SELECT harvestd_api.tenant()") is None
         await seat.execute("CREATE TEMP TABLE staging (x integer)")
+    finally:
+        await seat.close()
+
+
+async def test_a_seat_that_lost_its_membership_has_it_again_when_it_is_leased(
+    server: Cluster, migrated_database: str, connection: Connection, roles: Roles
+) -> None:
+    await ensure_seat(connection, roles, 7, scram_verifier("word"))
+    admin = server.admin_url(database_of(migrated_database))
+    (by,) = await query(
+        admin,
+        "SELECT grantor::regrole::text AS grantor FROM pg_auth_members"
+        f" WHERE member = '{roles.seat(7)}'::regrole",
+    )
+    await query(admin, f"REVOKE {roles.exec} FROM {roles.seat(7)} GRANTED BY {by['grantor']}")
+    seat = await seated(server, connection, migrated_database, roles)
+    try:
+        assert await seat.fetchval("SELECT harvestd_api.tenant()") is None
     finally:
         await seat.close()
 
