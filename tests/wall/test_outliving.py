@@ -124,7 +124,7 @@ async def test_a_task_that_run_left_behind_writes_nothing_once_the_run_is_record
         at_its_end = await query(database_url, "SELECT FROM probe.event")
         (tmp_path / "said").unlink(missing_ok=True)
         async with asyncio.timeout(WITHIN):
-            while not (tmp_path / "said").exists():  # noqa: ASYNC110 - it has tried once more
+            while not (tmp_path / "said").exists():
                 await asyncio.sleep(0.01)
         refused = (tmp_path / "said").read_text()
         later = await query(database_url, "SELECT FROM probe.event")

@@ -16,10 +16,10 @@ from typing import Any
 from harvestd import __version__
 from harvestd.catalog.snapshot import Catalog
 from harvestd.database.migrations import OLDEST_SERVER
+from harvestd.database.roles import MAKE_ROLES
 from harvestd.errors import HarvestdError, SchemaRefused, SchemaTooOld
 from harvestd.loading.breaches import Breach
 from harvestd.service.facts import Facts
-from harvestd.database.roles import MAKE_ROLES
 from harvestd.service.preparing import CORE_CONNECTIONS
 from harvestd.service.status import ReplicaSeen
 from harvestd.settings import Settings
