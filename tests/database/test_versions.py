@@ -40,6 +40,7 @@ TESTS = (
             "../loading/test_comparison.py",
             "../loading/test_edits.py",
             "../loading/test_empty_schema.py",
+            "../loading/test_mends.py",
             "../loading/test_previews.py",
             "../loading/test_breaches.py",
             "../loading/test_policies_in_plans.py",

@@ -25,7 +25,9 @@ EDITS = {
         "n         int,",
         "n bigint,",
         "shop.t.n is of type integer, not bigint",
-        None,
+        "DROP VIEW IF EXISTS shop.v; ALTER TABLE shop.t DROP COLUMN IF EXISTS twice,"
+        " ALTER COLUMN n TYPE bigint USING n::bigint,"
+        " ADD COLUMN twice integer GENERATED ALWAYS AS ((n * 2)) STORED",
     ),
     "another type": (
         "id        int,\n    t_id",
@@ -61,7 +63,8 @@ EDITS = {
         "(n * 2)",
         "(n * 3)",
         "shop.t.twice is integer GENERATED ALWAYS AS ((n * 2)) STORED, not integer",
-        "ALTER TABLE shop.t DROP COLUMN IF EXISTS twice, ADD COLUMN twice"
+        "DROP VIEW IF EXISTS shop.v;"
+        " ALTER TABLE shop.t DROP COLUMN IF EXISTS twice, ADD COLUMN twice"
         " integer GENERATED ALWAYS AS ((n * 3)) STORED",
     ),
     "no generated column": (
@@ -184,12 +187,6 @@ EDITS = {
         "the domain shop.cents admits null",
         "ALTER DOMAIN shop.cents SET NOT NULL",
     ),
-    "a domain's type": (
-        "DOMAIN shop.cents AS bigint",
-        "DOMAIN shop.cents AS int",
-        "the domain shop.cents is of type bigint, not integer, which no ALTER changes",
-        None,
-    ),
     "a composite type": (
         "AS (x int)",
         "AS (x int, y int)",
@@ -211,13 +208,9 @@ async def test_an_edit_that_changes_nothing_is_refused_with_the_ddl_that_does(
     refused = await kept.refusal(edited)
 
     assert told in refused.what
-    if mend is None:
-        return
     assert refused.next_step == f"add to the file, below what made it: {mend}"
-    # As it says, below what made it; the view must make room where a column is retyped.
-    mended = edited.replace("CREATE OR REPLACE", f"{mend};\nCREATE OR REPLACE").replace(
-        mend, f"DROP VIEW IF EXISTS shop.v;\n{mend}"
-    )
+    # As it says, below what made it.
+    mended = edited.replace("CREATE OR REPLACE", f"{mend};\nCREATE OR REPLACE")
     assert await kept.apply(mended) is True
     assert await kept.daemon.fetchval("SELECT count(*) FROM shop.t") == 1
     await kept.daemon.execute("DELETE FROM harvestd.source_schema")

@@ -17,7 +17,8 @@ from typing import Any
 import asyncpg
 
 from harvestd.loading.described import Described, Thing, describe_schema
-from harvestd.loading.differences import Difference, differences, text
+from harvestd.loading.differences import differences
+from harvestd.loading.mends import Difference, text
 
 
 @dataclass(frozen=True, slots=True)

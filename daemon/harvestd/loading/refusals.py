@@ -9,8 +9,8 @@ from harvestd.catalog.discover import RESERVED
 from harvestd.database.pool import LOST
 from harvestd.errors import SchemaRefused
 from harvestd.loading.ddl import DdlStatement, cut_statements, find_line, makes_schema
-from harvestd.loading.differences import Difference
 from harvestd.loading.inspection import Finding
+from harvestd.loading.mends import Difference
 from harvestd.terms import NAME
 
 STATEMENT_SECONDS = 300
@@ -26,6 +26,8 @@ WRITES = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "TRUNCATE", "
 GUARD_STATES = ("HD001", "HD003")
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
+UNSAFE_NEW_ENUM_VALUE = "55P04"
+INVALID_TABLE_DEFINITION = "42P16"
 ABOUT_VALUES = ("22", "P0")
 """Classes whose messages say what a row holds: wrong data, and what RAISE or ASSERT was given."""
 QUOTED = re.compile(r'"([^"]*)"|(\d+)')
@@ -88,6 +90,10 @@ def failed(
         next_step = "nothing to do if it passes: it is tried again at the next tick"
     elif statement is not None and statement.tokens[:2] == ("CREATE", "SCHEMA"):
         next_step = f"leave it out, or write CREATE SCHEMA IF NOT EXISTS {source}: it is there"
+    elif sqlstate == UNSAFE_NEW_ENUM_VALUE:
+        next_step = "let the file be applied with the new value and without its use first"
+    elif sqlstate == INVALID_TABLE_DEFINITION and statement and "VIEW" in statement.tokens[:4]:
+        next_step = "its columns changed: write DROP VIEW IF EXISTS above it"
     elif sqlstate == QUERY_CANCELED:
         why = f"it took more than {STATEMENT_SECONDS} s, or was cancelled{where}"
     refused = _refused(source, what, why=why, next_step=next_step, line=line)
@@ -166,13 +172,16 @@ def differs(
     shown = differences[:FINDINGS_SHOWN_MAX]
     more = len(differences) - len(shown)
     lines = [find_line(statements, one.words) for one in shown]
+    ddl = "; ".join(dict.fromkeys(one.mend for one in shown if one.mend))
+    by_hand = dict.fromkeys(one.advice for one in shown if one.advice)
     return _refused(
         source,
         "; ".join(one.what for one in shown) + (f"; and {more} more" if more else ""),
         why="the file says otherwise, but changes nothing where it is there already, as CREATE "
         "... IF NOT EXISTS does",
-        next_step="add to the file, below what made it: "
-        + "; ".join(dict.fromkeys(one.mend for one in shown)),
+        next_step="; ".join(
+            (*([f"add to the file, below what made it: {ddl}"] if ddl else []), *by_hand)
+        ),
         line=next((line for line in lines if line is not None), None),
     )
 
