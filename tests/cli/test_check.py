@@ -113,3 +113,16 @@ async def test_without_a_database_the_file_is_read_and_that_is_said(tmp_path: Pa
     assert "each schema.sql was only read: there is no database" in good.err
     assert "COMMIT" in bad.err
     assert "did you mean 'shop'?" in nobody.err
+
+
+async def test_a_database_that_cannot_be_reached_is_no_success(tmp_path: Path) -> None:
+    settings = a_shop(tmp_path, BAD)
+    nowhere = f"postgresql://app@/nowhere?host={tmp_path}"
+    told = await harvestd("check", "shop", "--json", url=nowhere, settings=settings)
+    said = await harvestd("check", "shop", url=nowhere, settings=settings)
+
+    assert (told.code, said.code) == (3, 3)
+    assert "cannot be reached" in told.json["without_database"]
+    assert [one["data_source"] for one in told.json["schemas"]] == ["shop"]
+    assert "  next: " in said.err
+    assert "the database was not asked" in said.out

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 
 from harvestd.cli import explain
 from harvestd.cli.names import unknown
-from harvestd.cli.output import DONE, FAILED, count, note, print_json, print_told
+from harvestd.cli.output import (
+    DONE,
+    FAILED,
+    UNREACHABLE,
+    count,
+    exit_code,
+    note,
+    print_json,
+    print_told,
+    say_error,
+)
 from harvestd.cli.plugins import describe_problem, problems_of, read_catalog
 from harvestd.cli.reach import command_settings, reached
 from harvestd.database.migrations import check_schema
@@ -33,8 +43,10 @@ class Checked:
     without_database: str | None = None
     """Why each schema.sql was only read."""
 
-    @property
-    def exit_code(self) -> int:
+    def exit_code(self, error: HarvestdError | None) -> int:
+        """``error``: why no database was asked; one that cannot be reached outweighs the rest."""
+        if error is not None and exit_code(error) == UNREACHABLE:
+            return UNREACHABLE
         refused = any(one["refused"] or one["altered"] for one in self.schemas)
         return FAILED if self.problems or self.blocked or refused else DONE
 
@@ -54,35 +66,40 @@ def check_sources(names: Sequence[str], *, as_json: bool) -> int:
         for name, source in sorted(catalog.sources.items())
         if name in wanted and source.schema_sql is not None
     }
-    previews, why = _preview_all(settings, texts)
+    previews, error = _preview_all(settings, texts)
     blocked = catalog.graph_for(frozenset(catalog.sources)).blocked
     checked = Checked(
         scripts=len(catalog.scripts_of(wanted & catalog.sources.keys())),
         problems=[dict(describe_problem(one)) for one in problems],
         blocked={str(name): said for name, said in blocked.items() if name.source in wanted},
         schemas=[_document(name, preview) for name, preview in previews.items()],
-        without_database=why,
+        without_database=None if error is None else error.what,
     )
+    code = checked.exit_code(error)
     if as_json:
         print_json(checked)
-        return checked.exit_code
+        return code
     for problem in problems:
         print_told(problem.place, explain.as_told(problem.what), sys.stderr)
     for script, said in checked.blocked.items():
         print_told(f"{script} can never run here", explain.as_told(said), sys.stderr)
     for name, preview in previews.items():
-        _print(name, preview, read_only=why is not None)
-    if why is not None and texts:
-        note(f"each schema.sql was only read: {why}")
+        _print(name, preview, read_only=error is not None)
+    if error is not None and code == UNREACHABLE:
+        say_error(error)
+    if error is not None and texts:
+        note(f"each schema.sql was only read: {error.what}")
     sources = count(len(wanted), "data source")
-    verdict = "something has to be mended" if checked.exit_code else "nothing is wrong"
+    verdict = {DONE: "nothing is wrong", FAILED: "something has to be mended"}.get(
+        code, "the database was not asked"
+    )
     print(f"{sources}, {count(checked.scripts, 'script')}: {verdict}")
-    return checked.exit_code
+    return code
 
 
 def _preview_all(
     settings: Settings, texts: dict[str, str]
-) -> tuple[dict[str, Preview], str | None]:
+) -> tuple[dict[str, Preview], HarvestdError | None]:
     """What each text would do, and why none could be tried where there is no database for it."""
 
     async def ask(url: str) -> dict[str, Preview]:
@@ -102,7 +119,7 @@ def _preview_all(
         with reached(settings, own=False, makes=False) as at:
             return asyncio.run(ask(at.url)), None
     except HarvestdError as error:
-        return {name: _read(name, text) for name, text in texts.items()}, error.what
+        return {name: _read(name, text) for name, text in texts.items()}, error
 
 
 def _read(source: str, text: str) -> Preview:
