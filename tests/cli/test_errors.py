@@ -63,6 +63,9 @@ async def test_a_database_that_does_not_answer_is_exit_code_three(
         (["trigger", "--source", "git"], {}, "need a TENANT"),
         (["run", "--json"], {}, "--json needs --once"),
         (["tenant", "list", "--limit", "0"], {}, "--limit"),
+        (["tenant", "list", "--limit", "1.5"], {}, "'1.5' is no whole number"),
+        (["torture", "--seed", "1.5"], {}, "'1.5' is no whole number"),
+        (["torture", "--schedules", "2.5"], {}, "'2.5' is no whole number"),
     ],
     ids=str,
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from harvestd.cli.options import DryRun, Json, Yes
+from harvestd.cli.options import WHOLE, DryRun, Json, Yes
 
 
 def tenant_add(
@@ -33,7 +33,7 @@ def tenant_add(
 
 def tenant_list(
     *,
-    limit: Annotated[int, Parameter(help="At most so many.")] = 1000,
+    limit: Annotated[int, WHOLE, Parameter(help="At most so many.")] = 1000,
     json: Json = False,
 ) -> int:
     """List tenants with the state of their runs, the worst first.

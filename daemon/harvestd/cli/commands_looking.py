@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from harvestd.cli.options import Json, Script, Source
+from harvestd.cli.options import WHOLE, Json, Script, Source
 
 
 def status(
@@ -55,7 +55,7 @@ def runs(
     history: Annotated[
         bool, Parameter(negative="", help="Also the attempts that were kept, newest first.")
     ] = False,
-    limit: Annotated[int, Parameter(help="At most so many runs, and attempts.")] = 20,
+    limit: Annotated[int, WHOLE, Parameter(help="At most so many runs, and attempts.")] = 20,
     json: Json = False,
 ) -> int:
     """A tenant's runs, and how their attempts went.
@@ -83,7 +83,7 @@ def gaps(
     tenant: Annotated[str | None, Parameter(help="Only this tenant.")] = None,
     /,
     *,
-    limit: Annotated[int, Parameter(help="At most so many.")] = 50,
+    limit: Annotated[int, WHOLE, Parameter(help="At most so many.")] = 50,
     json: Json = False,
 ) -> int:
     """Source time that was not read yet, between a run's origin and now, the biggest first.
@@ -219,9 +219,10 @@ def check(
 
     Each script is imported, dependencies are looked for, and each schema.sql is tried on the
     database there is, in a transaction that is rolled back: what it would make, alter and drop, or
-    why it would be refused, with line and mending. Without a database it is only read. Exit code 1
-    when something has to be mended. The JSON is an object with scripts, problems, blocked,
-    schemas (data_source, applied, changes, kept, unfinished and refused) and without_database.
+    why it would be refused, with line and mending; of one that was applied, what somebody altered
+    since. Without a database it is only read. Exit code 1 when something has to be mended. The
+    JSON is an object with scripts, problems, blocked, schemas (data_source, applied, changes,
+    kept, unfinished, refused and altered) and without_database (why it was only read).
 
     For example:
 
@@ -255,7 +256,7 @@ def try_script(
             allow_leading_hyphen=True, help="A file of KEY=VALUE lines; - for standard input."
         ),
     ] = None,
-    limit: Annotated[int, Parameter(help="Rows of each table that are shown.")] = 10,
+    limit: Annotated[int, WHOLE, Parameter(help="Rows of each table that are shown.")] = 10,
     json: Json = False,
 ) -> int:
     """For the author of a plugin: run a script once, show what it would write, keep nothing.

@@ -6,15 +6,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from harvestd.cli.options import Json
+from harvestd.cli.options import WHOLE, Json
 
 
 def torture(
     *,
-    seed: Annotated[int, Parameter(help="What decides; equal seeds make equal schedules.")] = 1,
+    seed: Annotated[
+        int, WHOLE, Parameter(help="What decides; equal seeds make equal schedules.")
+    ] = 1,
     minutes: Annotated[float, Parameter(help="How long, all in all.")] = 1.0,
     schedules: Annotated[
         int | None,
+        WHOLE,
         Parameter(help="So many instead, and no mutants: to replay one that failed."),
     ] = None,
     mutant: Annotated[str | None, Parameter(help="Hunt this mutant alone, to replay it.")] = None,
