@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from datetime import date, datetime
 from typing import cast
 from uuid import UUID
@@ -119,25 +128,39 @@ async def batches(
     """``rows`` in lists of at most BATCH_ROWS_MAX rows and about BATCH_BYTES_MAX bytes.
 
     A row is a mapping, a named tuple, or a tuple of the values of ``columns``.  Rows are copied,
-    so a producer may use one dict again and again.  Raises: WriteRefused.
+    so a producer may use one dict again and again; a generator is closed at the end, whatever ends
+    it.  Raises: WriteRefused.
     """
     filling = _Filling(_different(columns))
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            if full := filling.add(row):
-                yield full
-    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
-        for row in rows:
-            if full := filling.add(row):
-                yield full
-    else:
-        raise WriteRefused(
-            f"rows are given as {type(rows).__name__[:60]}",
-            why="they are an iterable of rows, or an asynchronous one",
-            next_step="put a single row into a list",
-        )
+    async with _closing(rows):
+        if isinstance(rows, AsyncIterable):
+            async for row in rows:
+                if full := filling.add(row):
+                    yield full
+        elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+            for row in rows:
+                if full := filling.add(row):
+                    yield full
+        else:
+            raise WriteRefused(
+                f"rows are given as {type(rows).__name__[:60]}",
+                why="they are an iterable of rows, or an asynchronous one",
+                next_step="put a single row into a list",
+            )
     if filling.batch:
         yield filling.batch
+
+
+@asynccontextmanager
+async def _closing(rows: object) -> AsyncIterator[None]:
+    """End a generator that is not read to its end: what it holds may be a connection, or a seat."""
+    try:
+        yield
+    finally:
+        if isinstance(rows, AsyncGenerator):
+            await rows.aclose()
+        elif isinstance(rows, Generator):
+            rows.close()
 
 
 def _different(columns: Sequence[str]) -> tuple[str, ...]:
