@@ -233,15 +233,19 @@ def test_one_key_spelled_in_two_ways_is_one_row() -> None:
 
 
 def test_none_in_a_key_is_refused_since_it_would_be_added_again_each_time() -> None:
-    with pytest.raises(WriteRefused, match=r"github\.issue: column id is None"):
+    with pytest.raises(
+        WriteRefused, match=r"github\.issue, key id, row 2 of .*: column id is None"
+    ):
         arrays_for(a_shape(), ["id"], [{"id": 1}, {"id": None}])
 
 
-def test_a_refused_value_is_named_by_table_and_column_and_not_quoted() -> None:
+def test_a_refused_value_is_named_by_table_key_row_and_column_and_not_quoted() -> None:
     with pytest.raises(WriteRefused) as caught:
         arrays_for(a_shape(), ["id"], [{"id": 1, "title": b"canary"}])
 
-    assert caught.value.what.startswith("github.issue: column title (text)")
+    assert caught.value.what.startswith(
+        "github.issue, key id, row 1 of a batch of 1: column title (text)"
+    )
     assert "canary" not in str(caught.value)
 
 
