@@ -2,7 +2,7 @@
 --
 -- $1 schema_name  text
 -- $2 role         text   the owner, whose default privileges count too
--- -> kind (SCHEMA, TABLE, SEQUENCE, DEFAULT PRIVILEGES), name, grantee (PUBLIC or a role),
+-- -> kind (SCHEMA, TABLE, SEQUENCE, TYPE, DEFAULT PRIVILEGES), name, grantee (PUBLIC or a role),
 --    words (to be looked for in the file)
 WITH place AS (
     SELECT namespace.oid, namespace.nspname, namespace.nspowner, namespace.nspacl
@@ -36,6 +36,12 @@ given AS (
     CROSS JOIN LATERAL aclexplode(attribute.attacl) AS acl
     -- Before 18 a column that was dropped keeps its rights, which no REVOKE reaches.
     WHERE NOT attribute.attisdropped
+    UNION ALL
+    SELECT 'TYPE', type.oid::regtype::text, type.typname, acl.grantee, type.typowner
+    FROM place
+    JOIN pg_catalog.pg_type AS type ON type.typnamespace = place.oid
+    CROSS JOIN LATERAL aclexplode(type.typacl) AS acl
+    WHERE acl.grantee <> 0  -- everybody may name a type anyway
     UNION ALL
     SELECT 'DEFAULT PRIVILEGES', 'of ' || $2::text, 'PRIVILEGES', acl.grantee, 0::oid
     FROM pg_catalog.pg_default_acl AS standing
