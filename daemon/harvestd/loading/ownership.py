@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from harvestd.database.roles import Roles
+from harvestd.database.roles import LOCK, Roles
 from harvestd.database.statements import sql
 from harvestd.database.transaction import whole_transaction
 from harvestd.errors import SchemaRefused
@@ -93,6 +93,8 @@ async def _take_over(
         return
     together = ";\n".join(statements)
     async with _needing(together, source), whole_transaction(connection):
+        # Other data sources are taken over at the same time, and all have rights on our functions.
+        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(together)
 
 
