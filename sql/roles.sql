@@ -17,7 +17,6 @@
 --
 -- To take back the keeper alone, as a superuser:
 --   DROP SCHEMA harvestd_keeper CASCADE;
---   REVOKE CONNECT ON DATABASE {database} FROM {prefix}keeper CASCADE;
 --   DROP OWNED BY {prefix}keeper CASCADE;
 --   DROP ROLE {prefix}keeper;
 BEGIN;
@@ -54,9 +53,8 @@ GRANT {prefix}daemon TO {login}{with_rights};
 -- For harvestd sql and harvestd try, which become these for a moment.
 GRANT {prefix}exec, {prefix}reader TO {login}{to_become};
 GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {prefix}exec;
-GRANT CONNECT ON DATABASE {database} TO {prefix}reader;
--- To be passed on to the logins that it makes.
-GRANT CONNECT ON DATABASE {database} TO {prefix}keeper WITH GRANT OPTION;
+-- To be passed on to the logins that are made, where not everybody may connect.
+GRANT CONNECT ON DATABASE {database} TO {prefix}daemon WITH GRANT OPTION;
 
 DO $$
 DECLARE
@@ -136,9 +134,6 @@ BEGIN
     IF to_regrole(role) IS NULL THEN
         EXECUTE format('CREATE ROLE %I LOGIN', role);
     END IF;
-    IF NOT has_database_privilege(role::name, current_database()::name, 'CONNECT') THEN
-        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
-    END IF;
     IF NOT pg_has_role(session_user, role::name, 'USAGE') THEN
         EXECUTE format('GRANT %I TO %I{to_act}', role, session_user);
     END IF;
@@ -174,7 +169,6 @@ CREATE FUNCTION harvestd_keeper.drop_source(role text) RETURNS void
 AS $$
 BEGIN
     PERFORM harvestd_keeper.refuse_unless(role, 'src_[a-z0-9_]{1,{source_bytes}}');
-    EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM %I', current_database(), role);
     EXECUTE format('DROP ROLE %I', role);
 END
 $$;

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from harvestd.database.pool import closing
 from tests.builders import a_tenant, query
 from tests.cli.shell import Done, ended, environment, harvestd
 from tests.clusters import DAEMON_ROLE, Cluster, database_of
@@ -42,6 +44,11 @@ async def psql(url: str, script: str) -> Done:
         env=environment(),
     )
     return await ended(process, script.encode())
+
+
+async def run_all(url: str, statements: Sequence[str]) -> None:
+    async with closing(await asyncpg.connect(url)) as connection:
+        await connection.execute(";".join(statements))
 
 
 def levels(doctor: Done) -> Mapping[str, str]:
@@ -78,6 +85,8 @@ async def test_it_is_refused_until_a_superuser_runs_what_is_printed_and_then_doe
     for tenant_id in ("acme", "globex"):
         await a_tenant(url, tenant_id, {"probe": {"KEY": "x"}, "later": {"KEY": "x"}})
     first = await harvestd("run", "--once", url=url, settings=settings)
+    hardening = (await harvestd("migrate", "--harden", "--json", url=url)).json["hardening"]
+    await run_all(admin, hardening)
     write_plugins(folder, {"later/main.py": SIMPLE})
     (folder / "probe" / "schema.sql").write_text(WIDER.format(source="probe"))
     checked = await harvestd("check", url=url, settings=settings)

@@ -112,7 +112,7 @@ async def test_a_wall_that_is_whole_has_no_breach_and_looking_leaves_nothing(wal
         ("ALTER FUNCTION harvestd_api.tenant() SECURITY INVOKER", "of whoever calls it"),
         ("GRANT {source} TO pg_monitor", "pg_monitor is a member of {source}"),
         ("ALTER FUNCTION harvestd_api.tenant() OWNER TO {exec}", "tenant() belongs to {exec}"),
-        (OTHER_TENANT, "harvestd_api.tenant() is not the function that the migration 0004_"),
+        (OTHER_TENANT, "harvestd_api.tenant() is not the function that the migration 0015_"),
         ("ALTER FUNCTION harvestd_api.tenant() IMMUTABLE", "harvestd_api.tenant() is not the"),
         ("ALTER FUNCTION harvestd.keep_holder() SET work_mem = '1GB'", "keep_holder() is not the"),
         (OTHER_RESULT, "harvestd_api.set_bookmark(text, jsonb) is not the function"),

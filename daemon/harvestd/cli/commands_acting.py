@@ -22,7 +22,8 @@ def migrate(
     what breaks older replicas, and takes over an application's tables that hold rows. It says
     what it did, and may be repeated. The JSON is an object with migrations and schemas (what
     was applied, or would be), refused (source and error of a schema.sql; the exit code is 1 then),
-    notes, hardening (statements that a superuser is to run) and dry_run.
+    notes, hardening (statements that a superuser is to run), losers (by statement of those, who
+    loses the right) and dry_run.
 
     For example:
 
@@ -37,8 +38,8 @@ def migrate(
     Parameters
     ----------
     harden
-        Also take from PUBLIC PostgreSQL's functions that let any login hold others up; where that
-        takes a superuser, print the statements and end with 1.
+        Also take from PUBLIC what lets any login hold others up (docs/wall.md); where that takes
+        a superuser, or a login would lose by it, print the statements and end with 1.
     print_roles
         Only print the SQL that a database administrator runs once where the role of
         HARVESTD_DATABASE_URL may not create roles; change nothing. The JSON is an object with

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harvestd.catalog.snapshot import EMPTY, reload
 from harvestd.cli.output import DONE, FAILED, UsageError, count, note, print_json, say_error
 from harvestd.cli.reach import command_settings, reached
-from harvestd.database.hardening import harden
+from harvestd.database.hardening import Hardening, harden
 from harvestd.database.keeper import RolesScript, print_roles
 from harvestd.database.migrations import load_migrations, look, migrate
 from harvestd.database.pool import Database, closing
@@ -24,6 +24,8 @@ from harvestd.observing.logs import configure
 from harvestd.service.status import Status
 from harvestd.settings import Settings
 
+LOSERS_SHOWN_MAX = 20
+
 
 @dataclass(slots=True)
 class Migrated:
@@ -34,6 +36,8 @@ class Migrated:
     """Data sources whose schema.sql was applied."""
     hardening: list[str] = field(default_factory=list)
     """Statements that a superuser is to run, where --harden may not."""
+    losers: dict[str, list[str]] = field(default_factory=dict)
+    """By statement of those, the logins that lose the right, which they have by PUBLIC alone."""
     refused: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What a person should read: of an adoption, the lines for schema.prisma."""
@@ -117,20 +121,35 @@ def print_roles_script(*, as_json: bool, alone: bool) -> int:
 def _harden(settings: Settings, done: Migrated, *, as_json: bool) -> None:
     """Take from PUBLIC what lets a login hold others up, or print what a superuser runs."""
 
-    async def run(url: str) -> list[str]:
+    async def run(url: str) -> list[Hardening]:
         async with closing(await Database(url).connect("harden")) as connection:
             return await harden(connection, await ensure_roles(connection))
 
     with reached(settings, own=False) as at:
-        done.hardening += asyncio.run(run(at.url))
+        left = asyncio.run(run(at.url))
+    done.hardening += [one.statement for one in left]
+    done.losers |= {one.statement: list(one.losers) for one in left if one.losers}
     if as_json:
         return
-    for statement in done.hardening:
-        print(f"{statement};")
-    if done.hardening:
+    for one in left:
+        if one.losers:  # in a comment: whoever pipes this into psql locks nobody out
+            print(f"-- {one.statement};  -- takes it from {_names(one.losers)}")
+        else:
+            print(f"{one.statement};")
+    if len(done.losers) < len(left):
         note("not hardened: a superuser runs the statements above in this database (psql)")
+    elif left:
+        note("hardened but for the above, which takes a right from logins: grant it to those that")
+        note("are to keep it and run this again, or run the statements as they are")
     else:
         note("hardened")
+
+
+def _names(logins: Sequence[str]) -> str:
+    """For a comment of SQL, which a name must not end."""
+    shown = [name if name.isprintable() else ascii(name) for name in logins[:LOSERS_SHOWN_MAX]]
+    more = len(logins) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _foresee(settings: Settings, *, as_json: bool) -> int:

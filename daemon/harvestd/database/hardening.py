@@ -1,7 +1,8 @@
-"""Taking from PUBLIC the functions of PostgreSQL that let any login hold others up."""
+"""Taking from PUBLIC what lets any login hold others up, where it costs no known login anything."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -12,23 +13,35 @@ from harvestd.database.statements import sql
 from harvestd.database.transaction import whole_transaction
 
 
-async def missing_hardening(connection: asyncpg.Connection[Any], roles: Roles) -> list[str]:
-    """The statements that a superuser runs, grants to our own first; empty when it is done."""
+@dataclass(frozen=True, slots=True)
+class Hardening:
+    """A statement, and the logins that lose by it a right which they have by PUBLIC alone."""
+
+    statement: str
+    losers: tuple[str, ...] = ()
+
+
+async def missing_hardening(connection: asyncpg.Connection[Any], roles: Roles) -> list[Hardening]:
+    """What a superuser runs, grants to our own first; empty when it is done."""
     try:
-        rows = await connection.fetch(sql("list_hardening"), roles.daemon)
+        rows = await connection.fetch(sql("list_hardening"), roles.prefix)
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
-    return [row["statement"] for row in rows]
+    return [Hardening(row["statement"], tuple(row["losers"])) for row in rows]
 
 
-async def harden(connection: asyncpg.Connection[Any], roles: Roles) -> list[str]:
-    """Run them where the role may; answers those that are left for a superuser."""
+async def harden(connection: asyncpg.Connection[Any], roles: Roles) -> list[Hardening]:
+    """Run them where the role may and no login loses; answers those that are left.
+
+    Who connects by PUBLIC alone may be the application: locking it out is for a person to decide.
+    """
     left = await missing_hardening(connection, roles)
-    if not left or not await connection.fetchval("SELECT current_setting('is_superuser')::bool"):
+    free = [one.statement for one in left if not one.losers]
+    if not free or not await connection.fetchval("SELECT current_setting('is_superuser')::bool"):
         return left
     try:
         async with whole_transaction(connection):
-            await connection.execute(";\n".join(left))
+            await connection.execute(";\n".join(free))
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
     return await missing_hardening(connection, roles)

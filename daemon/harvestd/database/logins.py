@@ -27,11 +27,19 @@ from harvestd.database.roles import (
     membership,
     membership_has_options,
     see_role,
-    see_roles,
     this_database,
 )
 
 VERIFIER = re.compile(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
+LACKS = """
+    SELECT NOT has_schema_privilege($1, 'harvestd_api', 'USAGE') AS the_schema,
+           has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
+               AND NOT EXISTS (SELECT FROM pg_database AS base,
+                                    aclexplode(base.datacl) AS given
+                               WHERE base.datname = current_database()
+                                 AND given.grantee = to_regrole($1)) AS the_database
+"""
+"""What a source's role has not been given; CONNECT by itself, since PUBLIC may lose it."""
 SCRAM_ITERATIONS = 4096  # PostgreSQL's own default; the passwords are random, not guessable
 
 
@@ -84,11 +92,13 @@ async def ensure_source_role(
     name, password = roles.source(source), _checked(verifier)
     async with changing_roles(connection):
         await (await login_maker(connection, roles)).source(name, password)
-        # Each time: a migration may have made one more of them.
-        await connection.execute(f"GRANT USAGE ON SCHEMA harvestd_api TO {name}")
-        if (await see_roles(connection))["owns_database"]:
+        [lacks] = await connection.fetch(LACKS, name)
+        if lacks["the_schema"]:
+            await connection.execute(f"GRANT USAGE ON SCHEMA harvestd_api TO {name}")
+        if lacks["the_database"]:
             base = await this_database(connection)
             await connection.execute(f"GRANT CONNECT ON DATABASE {base} TO {name}")
+        # Each time: a migration may have made one more of them.
         functions = ", ".join(SOURCE_FUNCTIONS)
         await connection.execute(f"GRANT EXECUTE ON FUNCTION {functions} TO {name}")
 

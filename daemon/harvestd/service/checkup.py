@@ -176,7 +176,7 @@ def _wall(missing: list[str], breaches: Sequence[Breach]) -> Iterator[Finding]:
         yield Finding("wall", Level.OK, what)
 
 
-def _hardening(left: Sequence[str]) -> Finding:
+def _hardening(left: Sequence[Hardening]) -> Finding:
     what = "everybody may take advisory locks and the like (docs/wall.md: migrate --harden)"
     return Finding("hardening", Level.OK, what if left else "done, as migrate --harden does it")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harvestd.catalog.discover import Source
 from harvestd.catalog.snapshot import Catalog
-from harvestd.database.hardening import missing_hardening
+from harvestd.database.hardening import Hardening, missing_hardening
 from harvestd.database.keeper import has_keeper
 from harvestd.database.migrations import check_schema
 from harvestd.database.pool import Database
@@ -39,7 +39,7 @@ class Facts:
     altered: Sequence[HarvestdError] = ()
     """Of each applied data source whose tables are not as its schema.sql says, what differs."""
     breaches: Sequence[Breach] = ()
-    hardening: Sequence[str] = ()
+    hardening: Sequence[Hardening] = ()
     """Statements that `migrate --harden` would still run; nobody has to."""
     keeper: bool = False
     """Whether a keeper makes logins for our role."""

@@ -340,7 +340,7 @@ async def test_the_keeper_can_be_taken_back_as_its_script_says(
         recipe = [line for line in said.splitlines() if line.startswith("--   ")]
         await admin.execute("\n".join(line.removeprefix("-- ") for line in recipe))
 
-    assert len(recipe) == 4
+    assert len(recipe) == 3
     assert not await has_keeper(connection)
     with pytest.raises(DatabaseError, match="--print-roles"):
         await ensure_seat(connection, roles, 1, VERIFIER)
