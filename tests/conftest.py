@@ -80,10 +80,10 @@ async def database_url(server: Cluster, migrated_database: str) -> str:
     roles = await made_roles(migrated_database)
     if os.environ.get(HARDENED_VARIABLE):
         async with closing(await asyncpg.connect(migrated_database)) as connection:
-            statements = await missing_hardening(connection, roles)
+            missing = await missing_hardening(connection, roles)
         admin_url = server.admin_url(database_of(migrated_database))
         async with closing(await asyncpg.connect(admin_url)) as admin:
-            await admin.execute(";\n".join(statements))
+            await admin.execute(";\n".join(one.statement for one in missing))
     return migrated_database
 
 

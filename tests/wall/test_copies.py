@@ -13,8 +13,9 @@ import asyncpg
 import pytest
 
 from harvestd.database.embedded_programs import find_server_user
+from harvestd.database.logins import ensure_seat, scram_verifier
 from harvestd.database.pool import closing
-from harvestd.database.roles import Roles, ensure_roles, ensure_seat, scram_verifier
+from harvestd.database.roles import Roles, ensure_roles
 from harvestd.loading.breaches import find_breaches
 from tests.builders import a_tenant, query
 from tests.clusters import (

@@ -32,12 +32,14 @@ from harvestd.database.roles import (
 
 VERIFIER = re.compile(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
 LACKS = """
-    SELECT NOT has_schema_privilege($1, 'harvestd_api', 'USAGE') AS the_schema,
-           has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
-               AND NOT EXISTS (SELECT FROM pg_database AS base,
-                                    aclexplode(base.datacl) AS given
-                               WHERE base.datname = current_database()
-                                 AND given.grantee = to_regrole($1)) AS the_database
+    SELECT NOT pg_catalog.has_schema_privilege($1::text::name, 'harvestd_api', 'USAGE')
+               AS the_schema,
+           pg_catalog.has_database_privilege(
+               pg_catalog.current_database(), 'CONNECT WITH GRANT OPTION')
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_database AS base,
+                                    pg_catalog.aclexplode(base.datacl) AS given
+                               WHERE base.datname = pg_catalog.current_database()
+                                 AND given.grantee = pg_catalog.to_regrole($1)) AS the_database
 """
 """What a source's role has not been given; CONNECT by itself, since PUBLIC may lose it."""
 SCRAM_ITERATIONS = 4096  # PostgreSQL's own default; the passwords are random, not guessable

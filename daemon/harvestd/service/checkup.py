@@ -15,6 +15,7 @@ from typing import Any
 
 from harvestd import __version__
 from harvestd.catalog.snapshot import Catalog
+from harvestd.database.hardening import Hardening
 from harvestd.database.migrations import OLDEST_SERVER
 from harvestd.database.roles import MAKE_ROLES
 from harvestd.errors import HarvestdError, SchemaRefused, SchemaTooOld
