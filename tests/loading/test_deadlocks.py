@@ -12,6 +12,7 @@ import pytest
 from harvestd.database.pool import Database
 from harvestd.errors import DatabaseError
 from harvestd.loading.facade import Db
+from harvestd.loading.rows import BATCH_ROWS_MAX
 from tests.loading.dbs import Shop, a_shop
 
 SCHEMA = """
@@ -80,6 +81,22 @@ async def test_calls_of_one_run_take_turns_and_never_deadlock(shop: Shop) -> Non
             db.sweep("item", {}, [("a", n) for n in range(ROWS)]),
         )
     assert await shop.rows("SELECT count(*)::int FROM shop.item") == [(ROWS,)]
+
+
+async def test_several_batches_in_the_order_of_the_key_never_deadlock_in_transactions(
+    shop: Shop,
+) -> None:
+    dbs = [await shop.db_of("acme", script=f"writer{number}") for number in range(WRITERS)]
+    count = 2 * BATCH_ROWS_MAX + 1
+
+    async def write(db: Db, n: int) -> None:
+        async with db.transaction():  # what the first batch has locked stays locked in the others
+            rows = ({"kind": "a", "id": number, "n": n} for number in range(count))
+            await db.upsert("item", rows, list(KEY))
+
+    for turn in range(2):
+        await asyncio.gather(*(write(db, WRITERS * turn + n) for n, db in enumerate(dbs)))
+    assert await shop.rows("SELECT count(*)::int FROM shop.item") == [(count,)]
 
 
 async def test_transactions_that_do_wait_in_a_circle_say_so_and_one_of_them_is_whole(

@@ -26,6 +26,7 @@ from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, RunError, WindowRefused, WriteRefused
 from harvestd.loading.arguments import asking, checked_query
 from harvestd.loading.joined import RawConnection, Transaction, outlived
+from harvestd.loading.rows import BATCH_ROWS_MAX
 from harvestd.loading.seats import Binding, Seat
 
 PAGE_ROWS = 512
@@ -287,7 +288,8 @@ class Fenced:
             translated.what = "two runs waited for rows of each other (DeadlockDetected, 40P01)"
             translated.next_step = (
                 "nothing was written, and it is tried again; if it recurs, let every transaction "
-                "write its tables in the same order"
+                "write its tables in the same order, and rows in the order of their key where "
+                f"they are more than a batch ({BATCH_ROWS_MAX:,})"
             )
         if sqlstate == "34000":
             translated.what = "a stream ended with its database connection (34000)"
