@@ -155,6 +155,36 @@ async def test_sys_exit_in_a_task_of_a_script_does_not_end_the_daemon(
     assert (await runs(database_url))[MAIN]["reason"] == "script_failed"
 
 
+EXITS_IN_A_CALLBACK = """
+import asyncio, sys
+catch_up = False
+async def run(*_):
+    loop = asyncio.get_running_loop()
+    later = loop.create_future()
+    loop.call_soon(sys.exit, 3)
+    loop.call_later(0.01, sys.exit)
+    later.add_done_callback(sys.exit)
+    loop.call_later(0.02, later.set_result, None)
+    await asyncio.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+async def test_sys_exit_in_a_callback_of_a_script_does_not_end_the_daemon(
+    database_url: str, tmp_path: Path
+) -> None:
+    await a_tenant(database_url, "acme", PROBE)
+    plugins = write_plugins(tmp_path / "plugins", {"probe/main.py": EXITS_IN_A_CALLBACK})
+    async with harvestd_run(
+        database_url=database_url, data_dir=tmp_path / "data", plugin_dirs=plugins
+    ) as daemon:
+        await daemon.logged('"outcome":"completed"')
+        assert await daemon.stop() == 0
+
+    assert sum('"script_exit_ignored"' in line for line in daemon.lines) == 3
+    assert (await runs(database_url))[MAIN]["word"] == "COMPLETED"
+
+
 THING = """
 CREATE TABLE IF NOT EXISTS probe.thing (
     tenant_id text NOT NULL, id bigint NOT NULL, PRIMARY KEY (tenant_id, id));

@@ -16,20 +16,43 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from harvestd.observing.logs import get_logger
+
+log = get_logger()
+
 LEFT_SECONDS = 2.0
 """How long what is left may take to end."""
 
 T = TypeVar("T")
 
 
+class EndedBySignal(SystemExit):
+    """What a signal handler of ours raises, wherever the process is."""
+
+
 def run_beside_scripts(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`; what does not end with ``main`` is left behind after LEFT_SECONDS."""
+    """As `asyncio.run`; what does not end with ``main`` is left behind after LEFT_SECONDS.
+
+    Nor does SystemExit in a callback (``loop.call_soon(sys.exit)``) end it: that is a script's, and
+    comes out of the loop, since only a task's can be caught where it is raised.
+    """
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        return runner.run(main)
+        task = runner.get_loop().create_task(main)
+        while True:
+            try:
+                return runner.run(_end_of(task))
+            except SystemExit as error:
+                if task.done() or isinstance(error, EndedBySignal):
+                    raise
+                log.error("script_exit_ignored")
     finally:
         runner.run(_end_tasks())
         runner.get_loop().close()  # not the runner: it would wait for all of them again
+
+
+async def _end_of(task: asyncio.Task[T]) -> T:
+    return await task
 
 
 async def _end_tasks() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeVar
 
+from harvestd.cli.looping import EndedBySignal
 from harvestd.database.embedded import EmbeddedServer, embedded_server
 from harvestd.database.migrations import check_schema
 from harvestd.database.pool import Database, closing
@@ -119,7 +120,7 @@ def _signals_unwind(*, reload_ignored: bool) -> Iterator[None]:
     """SIGTERM and SIGHUP unwind the stack, as Ctrl-C does; one that was ignored stays so."""
 
     def unwind(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise EndedBySignal(128 + number)
 
     before = {number: signal.getsignal(number) for number in ENDING}
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -143,6 +143,13 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "Let asyncio.CancelledError pass in that script, then restart the daemon: until then "
             "what is left of it goes on in the background, and its run fails.",
         ),
+        "script_exit_ignored": _event(
+            "error",
+            "",
+            "A callback of some script (`loop.call_soon`, a done callback) called sys.exit, which "
+            "would have ended the process of all tenants. Leave it out of the script: return from "
+            "run(), or raise an ordinary exception.",
+        ),
         "script_logged": _event(
             "debug or info or warning or error",
             "message values",
