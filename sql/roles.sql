@@ -129,14 +129,23 @@ $$;
 CREATE FUNCTION harvestd_keeper.source(role text, verifier text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    maker name;
 BEGIN
     PERFORM harvestd_keeper.refuse_unless(role, 'src_[a-z0-9_]{1,{source_bytes}}');
     IF to_regrole(role) IS NULL THEN
         EXECUTE format('CREATE ROLE %I LOGIN', role);
     END IF;
-    IF NOT pg_has_role(session_user, role::name, 'USAGE') THEN
-        EXECUTE format('GRANT %I TO %I{to_act}', role, session_user);
-    END IF;
+    -- Who makes the schema for it, and who migrated, whose function makes an empty one to compare.
+    FOR maker IN SELECT session_user
+                 UNION
+                 SELECT pg_get_userbyid(proowner)
+                 FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+                 WHERE nspname = 'harvestd_api' AND proname = 'empty_schema' LOOP
+        IF NOT pg_has_role(maker, role::name, 'USAGE') THEN
+            EXECUTE format('GRANT %I TO %I{to_act}', role, maker);
+        END IF;
+    END LOOP;
     PERFORM harvestd_keeper.set_password(role, verifier);
 END
 $$;

@@ -29,19 +29,9 @@ from harvestd.database.roles import (
     see_role,
     this_database,
 )
+from harvestd.database.statements import sql
 
 VERIFIER = re.compile(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
-LACKS = """
-    SELECT NOT pg_catalog.has_schema_privilege($1::text::name, 'harvestd_api', 'USAGE')
-               AS the_schema,
-           pg_catalog.has_database_privilege(
-               pg_catalog.current_database(), 'CONNECT WITH GRANT OPTION')
-               AND NOT EXISTS (SELECT FROM pg_catalog.pg_database AS base,
-                                    pg_catalog.aclexplode(base.datacl) AS given
-                               WHERE base.datname = pg_catalog.current_database()
-                                 AND given.grantee = pg_catalog.to_regrole($1)) AS the_database
-"""
-"""What a source's role has not been given; CONNECT by itself, since PUBLIC may lose it."""
 SCRAM_ITERATIONS = 4096  # PostgreSQL's own default; the passwords are random, not guessable
 
 
@@ -94,10 +84,10 @@ async def ensure_source_role(
     name, password = roles.source(source), _checked(verifier)
     async with changing_roles(connection):
         await (await login_maker(connection, roles)).source(name, password)
-        [lacks] = await connection.fetch(LACKS, name)
-        if lacks["the_schema"]:
+        [lacks] = await connection.fetch(sql("see_source_rights"), name)
+        if lacks["usage"]:
             await connection.execute(f"GRANT USAGE ON SCHEMA harvestd_api TO {name}")
-        if lacks["the_database"]:
+        if lacks["connect"]:
             base = await this_database(connection)
             await connection.execute(f"GRANT CONNECT ON DATABASE {base} TO {name}")
         # Each time: a migration may have made one more of them.
@@ -176,11 +166,7 @@ class Statements:
         await self.connection.execute(statement)
 
     async def _let_migrator_make_schemas(self, name: str) -> None:
-        """harvestd_api.empty_schema runs as who migrated, who may be another than the session's.
-
-        A keeper gives nobody but the session's role anything; there the comparison with an empty
-        schema is left out then (`schema_not_compared`).
-        """
+        """harvestd_api.empty_schema runs as who migrated, who may be another than the session's."""
         migrator = await self.connection.fetchval(
             "SELECT pg_catalog.quote_ident(migrator.rolname) FROM pg_catalog.pg_proc AS function"
             " JOIN pg_catalog.pg_roles AS migrator ON migrator.oid = function.proowner"

@@ -205,9 +205,9 @@ def _refused(seen: Mapping[str, Any], error: DatabaseError) -> DatabaseError:
     else:
         what = f'the role "{role}" may not manage the roles {roles.prefix}*'
         advice = (
-            f"they were made through another role: use that one, or let a superuser run for each "
-            f'of them: GRANT {roles.daemon} TO "{role}" WITH ADMIN OPTION; the tables of the '
-            f'schema harvestd must belong to "{role}" or to a role it is a member of'
+            f"they were made through another role: use that one, or let a superuser run what "
+            f'"harvestd migrate --print-roles" prints; the tables of the schema harvestd must '
+            f'belong to "{role}" or to a role it is a member of'
         )
     refused = DatabaseError(
         what,

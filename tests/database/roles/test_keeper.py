@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.clusters import (
     create_database,
     database_of,
     drop_database,
+    drop_roles,
 )
 from tests.database.roles.logins import Connection, login, seated
 from tests.keepers import make_keeper, without_createrole
@@ -344,6 +346,44 @@ async def test_the_keeper_can_be_taken_back_as_its_script_says(
     assert not await has_keeper(connection)
     with pytest.raises(DatabaseError, match="--print-roles"):
         await ensure_seat(connection, roles, 1, VERIFIER)
+
+
+async def test_a_role_with_createrole_that_owns_the_database_can_run_it_too(
+    server: Cluster, empty_database: str
+) -> None:
+    base, admin = database_of(empty_database), server.admin_url()
+    await query(admin, f"CREATE ROLE dba LOGIN CREATEROLE PASSWORD '{server.password}'")
+    await query(admin, f"ALTER DATABASE {base} OWNER TO dba")
+    try:
+        async with (
+            without_createrole(server),
+            closing(await asyncpg.connect(empty_database)) as own,
+        ):
+            script = (await print_roles(own)).text
+            for _ in range(2):
+                async with closing(await asyncpg.connect(server.url(base, "dba"))) as dba:
+                    await dba.execute(script)
+                    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                        await dba.execute(
+                            "CREATE FUNCTION harvestd_keeper.f() RETURNS void LANGUAGE sql AS ''"
+                        )
+                await own.execute(
+                    "SELECT harvestd_keeper.seat($1, $2)", f"{prefix_in(script)}seat_001", VERIFIER
+                )
+            assert await has_keeper(own)
+    finally:
+        await query(admin, f"ALTER DATABASE {base} OWNER TO {DAEMON_ROLE}")
+        async with closing(await asyncpg.connect(server.admin_url(base))) as superuser:
+            await superuser.execute(f"REASSIGN OWNED BY dba TO {DAEMON_ROLE}; DROP OWNED BY dba")
+            await drop_roles(superuser, prefix_in(script)[9:17])
+            await superuser.execute("DROP ROLE dba")
+
+
+def prefix_in(script: str) -> str:
+    """What the names in a script begin with."""
+    found = re.search(r"harvestd_[0-9a-f]{8}_", script)
+    assert found is not None
+    return found[0]
 
 
 async def test_names_that_need_quotes_or_look_like_placeholders_are_only_names(
