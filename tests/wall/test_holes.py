@@ -126,14 +126,27 @@ async def test_a_large_object_of_the_role_that_all_seats_have_in_common_is_remov
         assert await shop.rows("SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
 
 
+STANDING = (
+    "ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO pg_monitor",
+    "ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM PUBLIC",
+    "ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM PUBLIC",
+    "ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM CURRENT_USER",
+    "ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO CURRENT_USER WITH GRANT OPTION",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT ALL ON TABLES TO PUBLIC, pg_monitor",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON SEQUENCES TO CURRENT_USER",
+)
+
+
 async def test_default_privileges_of_a_run_are_gone_before_the_next(
     database: Database, database_url: str
 ) -> None:
+    standing = "SELECT defaclobjtype, defaclacl::text FROM pg_default_acl"
     async with a_shop(database, database_url, ITEM, seats_max=1) as shop:
-        await run_sql(shop, "acme", "ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO pg_monitor")
+        await run_sql(shop, "acme", *STANDING)
+        assert len(await shop.rows(standing)) > 1
         await run_sql(shop, "globex", "SELECT 1")
 
-        assert await shop.rows("SELECT defaclrole::regrole FROM pg_default_acl") == []
+        assert await shop.rows(standing) == []
 
 
 async def test_the_next_attempt_of_a_run_finds_nothing_of_the_last(

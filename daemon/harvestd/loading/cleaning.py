@@ -13,13 +13,10 @@ UNLINKED_AT_ONCE = 1000
 """Large objects: removing one takes a lock, and the server has room for some thousands."""
 ROUNDS_MAX = 10_000
 # Large objects know no fence and no policy; before PostgreSQL 16 SQL can give them to the role that
-# all seats have in common.  The rest are default privileges.  As a rule there is nothing, and an
-# index says so.
+# all seats have in common.  As a rule there is nothing, and an index says so.
 REMOVE_OWNED = f"""
     WITH owned AS (
-        SELECT dependency.objid,
-               dependency.classid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass AS is_large,
-               dependency.refobjid = session_user::pg_catalog.regrole AS is_own
+        SELECT dependency.objid, dependency.classid::pg_catalog.regclass AS kind
         FROM pg_catalog.pg_shdepend AS dependency
         JOIN pg_catalog.pg_database AS here ON here.oid = dependency.dbid
         WHERE here.datname = pg_catalog.current_database()
@@ -35,10 +32,38 @@ REMOVE_OWNED = f"""
     SELECT (SELECT pg_catalog.count(pg_catalog.lo_unlink(large.objid))
             FROM (SELECT owned.objid
                   FROM owned
-                  WHERE owned.is_large
+                  WHERE owned.kind = 'pg_catalog.pg_largeobject'::pg_catalog.regclass
                   LIMIT {UNLINKED_AT_ONCE}) AS large) AS unlinked,
-           EXISTS (SELECT FROM owned WHERE owned.is_own AND NOT owned.is_large) AS owns_more
+           EXISTS (SELECT FROM owned
+                   WHERE owned.kind = 'pg_catalog.pg_default_acl'::pg_catalog.regclass)
+               AS has_defaults
 """  # noqa: S608 - a number of our own
+# Back to what there is without any.  Not by DROP OWNED: that would also drop, in one transaction,
+# all temporary tables that a backend which was ended has not come to drop.
+UNDO_DEFAULTS = """
+    WITH standing AS (
+        SELECT defaults.oid, defaults.defaclacl, defaults.defaclnamespace = 0 AS is_everywhere,
+               pg_catalog.format('ALTER DEFAULT PRIVILEGES %s ', 'IN SCHEMA '
+                   || pg_catalog.quote_ident(place.nspname)) AS alter_here,
+               CASE defaults.defaclobjtype
+                   WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
+                   WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS kind
+        FROM pg_catalog.pg_default_acl AS defaults
+        LEFT JOIN pg_catalog.pg_namespace AS place ON place.oid = defaults.defaclnamespace
+        WHERE defaults.defaclrole = session_user::pg_catalog.regrole
+    )
+    SELECT 1 AS step, pg_catalog.format('%sREVOKE ALL ON %s FROM %s', standing.alter_here,
+        standing.kind, CASE granted.grantee WHEN 0 THEN 'PUBLIC'
+                       ELSE granted.grantee::pg_catalog.regrole::text END) AS statement
+    FROM standing
+    CROSS JOIN LATERAL pg_catalog.aclexplode(standing.defaclacl) AS granted
+    UNION
+    SELECT 2, pg_catalog.format('%sGRANT ALL ON %s TO %s', standing.alter_here, standing.kind,
+        concat(CASE WHEN standing.kind IN ('FUNCTIONS', 'TYPES') THEN 'PUBLIC, ' END, session_user))
+    FROM standing
+    WHERE standing.is_everywhere
+    ORDER BY step
+"""
 
 
 async def clean_session(connection: asyncpg.Connection[Any]) -> None:
@@ -52,7 +77,9 @@ async def clean_session(connection: asyncpg.Connection[Any]) -> None:
     for _ in range(ROUNDS_MAX):
         found = await connection.fetchrow(REMOVE_OWNED)
         assert found is not None
-        if found["owns_more"]:
-            await connection.execute("DROP OWNED BY SESSION_USER CASCADE")
-        elif found["unlinked"] < UNLINKED_AT_ONCE:
-            return
+        if found["unlinked"] == UNLINKED_AT_ONCE:
+            continue
+        if found["has_defaults"]:
+            for undo in await connection.fetch(UNDO_DEFAULTS):
+                await connection.execute(undo["statement"])
+        return
