@@ -54,9 +54,9 @@ async def upsert(
 ) -> tuple[int, int]:
     """Upsert one batch; answers (inserted, updated)."""
     inserted = updated = 0
-    for columns, arrays in arrays_for(shape, key, rows):
-        statement = upsert_statement(shape, columns, key)
-        row = await connection.fetchrow(statement, tenant_id, *arrays)
+    for group in arrays_for(shape, key, rows):
+        statement = upsert_statement(shape, group.columns, key)
+        row = await connection.fetchrow(statement, tenant_id, *group.arrays)
         assert row is not None
         inserted, updated = inserted + row["inserted"], updated + row["updated"]
     return inserted, updated

@@ -11,11 +11,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from harvestd.loading.columns import VALUE_BYTES_MAX, Column
+from harvestd.loading.columns import UTF8_BYTES_MAX, VALUE_BYTES_MAX, Column
 from harvestd.loading.scalars import FIRST, LAST
-
-UTF8_BYTES_MAX = 4
-"""Of one character."""
 
 AllFit = Callable[[list[Any]], bool]
 """Whether all of these values, at least one and none of them None, are sent as they are."""

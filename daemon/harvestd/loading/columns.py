@@ -15,6 +15,9 @@ from harvestd.errors import WriteRefused
 VALUE_BYTES_MAX = 8 * 1024 * 1024
 """No value is longer, in UTF-8: 300 MiB would hold the event loop for six seconds."""
 
+UTF8_BYTES_MAX = 4
+"""Of one character."""
+
 MODIFIER = re.compile(r"\(([0-9, -]+)\)")
 
 Convert = Callable[[object], object]

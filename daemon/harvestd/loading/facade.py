@@ -104,7 +104,7 @@ class Db:
             async with aclosing(batches(rows, columns=columns)) as stream:
                 async for batch in stream:
                     groups = arrays_for(shape, key, known_keys(shape, batch, unknown))
-                    written.duplicates += len(batch) - sum(len(group.arrays[0]) for group in groups)
+                    written.duplicates += len(batch) - sum(group.rows for group in groups)
                     if sending is not None:
                         await sending
                     # While the server takes this batch the next one is read and checked.
@@ -125,17 +125,18 @@ class Db:
         self, shape: TableShape, key: Sequence[str], groups: Sequence[Group], written: Written
     ) -> None:
         """Send one batch, and count it."""
-        for columns, arrays in groups:
-            statement = self._shapes.upsert(shape, columns, key)
+        for group in groups:
+            statement = self._shapes.upsert(shape, group.columns, key)
             await step("write")
             async with self._fenced.seat() as seat:
-                with refused_by_server(shape, columns, key):
-                    row = await seat.connection.fetchrow(statement, self._fenced.tenant_id, *arrays)
+                sent = (self._fenced.tenant_id, *group.arrays)
+                with refused_by_server(shape, group.columns, key):
+                    row = await seat.connection.fetchrow(statement, *sent)
             assert row is not None
             changed = row["inserted"] + row["updated"]
             written.inserted += row["inserted"]
             written.updated += row["updated"]
-            written.unchanged += len(arrays[0]) - changed
+            written.unchanged += group.rows - changed
             # At once: what was committed counts even if a later batch fails.
             self._rows_written += changed
 
@@ -178,7 +179,7 @@ class Db:
                     sent = (self._fenced.tenant_id, *group.arrays)
                     with refused_by_server(shape, group.columns, None):
                         await seat.connection.execute(statement, *sent)
-                    appended += len(group.arrays[0])
+                    appended += group.rows
                 await step("checkpoint")
                 await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", until)
         self._rows_written += appended

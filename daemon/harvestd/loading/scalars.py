@@ -120,14 +120,14 @@ def floating(column: Column) -> Convert:
 
 
 def _kept(value: float, *, single: bool) -> float | None:
-    """``value`` as a float; None when it would be infinite, zero or, an int, another one."""
+    """``value`` as it is stored; None when that would be infinite, zero or, an int, another one."""
     try:
         kept = float(value)
         stored = SINGLE.unpack(SINGLE.pack(kept))[0] if single else kept
     except OverflowError:
         return None
     same = stored == value if isinstance(value, int) else bool(stored) == bool(kept)
-    return kept if same else None
+    return stored if same else None
 
 
 def numeric(column: Column) -> Convert:
@@ -326,7 +326,7 @@ def written(column: Column) -> Convert:
         if isinstance(value, Decimal | int) and not isinstance(value, bool):
             return convert_number(value)
         if isinstance(value, ADDRESSES):
-            return str(value)
+            return convert_text(str(value))  # the scope of an IPv6 address may hold anything
         raise wrong_type(column, value, "str as PostgreSQL reads it", "write it as text")
 
     return convert

@@ -209,7 +209,7 @@ async def run_sweep(
     """
     arguments = (tenant_id, began, *sweep.values)
     await connection.execute(sweep.stage)
-    for columns, arrays in keys:
+    for columns, _, arrays in keys:
         staged = (
             f"INSERT INTO {SEEN} ({listed(TENANT_ID, *columns)}) {select_arrays(shape, columns)}"
         )

@@ -16,8 +16,9 @@ from harvestd.errors import WriteRefused
 from harvestd.loading.blame import refused_row
 from harvestd.loading.bulk import plainly_fine
 from harvestd.loading.columns import Column, Convert
+from harvestd.loading.parameters import parameter, sent
 from harvestd.loading.rows import Row
-from harvestd.loading.values import converter, parameter_type, selected
+from harvestd.loading.values import converter, selected
 from harvestd.terms import NAME
 
 TENANT_ID = "tenant_id"
@@ -40,10 +41,11 @@ class TableShape:
 
 
 class Group(NamedTuple):
-    """The rows of a batch that have the same columns, as one array for each of them."""
+    """The rows of a batch that have the same columns, as what is sent for each of these."""
 
     columns: tuple[str, ...]
-    arrays: list[list[object]]
+    rows: int
+    arrays: list[object]
 
 
 def checked_name(name: str, kind: str) -> str:
@@ -127,8 +129,7 @@ def append_statement(shape: TableShape, columns: Sequence[str]) -> str:
 def select_arrays(shape: TableShape, columns: Sequence[str]) -> str:
     """The SELECT of the tenant id, ``$1``, and of ``columns``, whose arrays are ``$2`` onwards."""
     arrays = ", ".join(
-        f"${number}::{parameter_type(shape.columns[name])}[]"
-        for number, name in enumerate(columns, start=2)
+        parameter(shape.columns[name], number) for number, name in enumerate(columns, start=2)
     )
     values = (selected(shape.columns[name], f"incoming.{quoted(name)}") for name in columns)
     return f"""SELECT {", ".join(("$1::text", *values))}
@@ -232,7 +233,11 @@ def arrays_for(shape: TableShape, key: Sequence[str] | None, batch: Sequence[Row
         if key is not None and not _plainly_different(shape, full_key, batch):
             groups = _grouped(_without_duplicates(shape, full_key, batch), in_order)
         return [
-            Group(columns, [_converted(shape.columns[name], rows) for name in columns])
+            Group(
+                columns,
+                len(rows),
+                [sent(shape.columns[name], [row[name] for row in rows]) for name in columns],
+            )
             for columns, rows in groups.items()
         ]
     except WriteRefused as error:
@@ -300,12 +305,3 @@ def _identity(column: Column) -> Convert:
         return Decimal(str(convert(value)))
 
     return as_number
-
-
-def _converted(column: Column, rows: Sequence[Row]) -> list[object]:
-    name = column.name
-    values = [row[name] for row in rows]
-    if plainly_fine(column)(values):
-        return values
-    convert = converter(column)
-    return [None if value is None else convert(value) for value in values]

@@ -1,0 +1,122 @@
+"""The columns of a batch as they are sent: each as one text, which the server takes apart.
+
+The driver encodes the elements of an array one by one, and asks of each whether it is an array
+itself: 0.5 µs for a number, 1.9 for an instant, where all of this takes 0.1 to 0.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from harvestd.loading.bulk import plainly_fine
+from harvestd.loading.columns import Column, refused
+from harvestd.loading.literals import plain_documents
+from harvestd.loading.values import converter, parameter_type
+
+DOCUMENTS = frozenset({"json", "jsonb"})
+"""Sent line by line: in the literal of an array each of their many quotes would be escaped."""
+
+BINARY = frozenset({"bytea"})
+"""Sent as an array after all: as text it would be twice as long."""
+
+NO_DOCUMENT = "NULL"
+"""The line of one that is NULL; JSON spells its own null in small letters."""
+
+END, NOTHING = "\0,", "\0N"
+"""Where a text ends, and one that is NULL, until all are quoted: none has a NUL of its own."""
+
+
+def parameter(column: Column, number: int) -> str:
+    """The array of values of ``column`` that was sent as parameter ``number``."""
+    if _is_document(column):
+        return f"pg_catalog.string_to_array(${number}::text, E'\\n', '{NO_DOCUMENT}')"
+    type_ = parameter_type(column)
+    return f"${number}::{type_}[]" if type_ in BINARY else f"${number}::text::{type_}[]"
+
+
+def sent(column: Column, values: list[object]) -> object:
+    """What is sent for ``values``, checked and converted; some may be None.
+
+    Raises: WriteRefused.
+    """
+    if _is_document(column):
+        texts = plain_documents(values) or _converted(column, values)
+        return "\n".join([NO_DOCUMENT if one is None else one for one in texts])  # type: ignore[misc]
+    if not plainly_fine(column)(values):
+        values = _converted(column, values)
+    spell = SPELLED.get(parameter_type(column))
+    return spell(column, values) if spell else values
+
+
+def _is_document(column: Column) -> bool:
+    return column.plain_type in DOCUMENTS and not column.is_array
+
+
+def _converted(column: Column, values: Sequence[object]) -> list[object]:
+    convert = converter(column)
+    return [None if value is None else convert(value) for value in values]
+
+
+def _quoted(column: Column, values: Sequence[str | None]) -> str:
+    """Texts: all of them are quoted at once, and parted only then."""
+    ends = len(values) - 1
+    if None in values:
+        ends += values.count(None)
+        values = [NOTHING if value is None else value for value in values]
+    joined = END.join(values)  # type: ignore[arg-type]  # none of them is None now
+    if joined.count("\0") != ends:  # a subclass of str may have told otherwise
+        raise refused(column, "PostgreSQL stores no NUL character")
+    escaped = joined.replace("\\", "\\\\").replace('"', '\\"')
+    literal = '{"' + escaped.replace(END, '","') + '"}'
+    return literal.replace(f'"{NOTHING}"', "NULL")
+
+
+def _as_json(column: Column, values: Sequence[object]) -> str:
+    """What JSON spells as PostgreSQL does: true, 7, null, "2026-01-05"."""
+    return "{" + orjson.dumps(values, default=_spelled).decode()[1:-1] + "}"
+
+
+def _moments(column: Column, values: Sequence[object]) -> str:
+    """As PostgreSQL spells it itself, "2026-01-05 00:00:00Z", which it reads in 3/4 of the time."""
+    literal = orjson.dumps(values, default=_spelled, option=orjson.OPT_UTC_Z).decode()
+    return "{" + literal[1:-1].replace("T", " ") + "}"
+
+
+def _spelled(value: object) -> str:
+    """A value of a subclass, which orjson does not know."""
+    if isinstance(value, datetime):
+        return datetime.isoformat(value)
+    return date.isoformat(value) if isinstance(value, date) else UUID.__str__(value)
+
+
+def _floats(column: Column, values: Sequence[float | None]) -> str:
+    """JSON has neither NaN nor infinity."""
+    literal = _as_json(column, values)
+    if "null" not in literal:
+        return literal
+    return "{" + ",".join("NULL" if one is None else float.__repr__(one) for one in values) + "}"
+
+
+Spell = Callable[[Column, list[Any]], str]
+
+SPELLED: MappingProxyType[str, Spell] = MappingProxyType(
+    {
+        "text": _quoted,
+        "bool": _as_json,
+        "int2": _as_json,
+        "int4": _as_json,
+        "int8": _as_json,
+        "float4": _floats,
+        "float8": _floats,
+        "uuid": _as_json,
+        "date": _as_json,
+        "timestamp": _moments,
+        "timestamptz": _moments,
+    }
+)
