@@ -127,13 +127,18 @@ def append_statement(shape: TableShape, columns: Sequence[str]) -> str:
 
 
 def select_arrays(shape: TableShape, columns: Sequence[str]) -> str:
-    """The SELECT of the tenant id, ``$1``, and of ``columns``, whose arrays are ``$2`` onwards."""
+    """The SELECT of the tenant id, ``$1``, and of ``columns``, whose arrays are ``$2`` onwards.
+
+    Row by row: in FROM each array would first be written, element by element, to a store of its
+    own, which takes as long as reading the rows from them.
+    """
     arrays = ", ".join(
-        parameter(shape.columns[name], number) for number, name in enumerate(columns, start=2)
+        f"unnest({parameter(shape.columns[name], number)}) AS {quoted(name)}"
+        for number, name in enumerate(columns, start=2)
     )
     values = (selected(shape.columns[name], f"incoming.{quoted(name)}") for name in columns)
     return f"""SELECT {", ".join(("$1::text", *values))}
-    FROM unnest({arrays}) AS incoming ({listed(*columns)})"""  # noqa: S608 - as above
+    FROM (SELECT {arrays}) AS incoming"""  # noqa: S608 - as above
 
 
 def listed(*names: str) -> str:

@@ -70,7 +70,7 @@ def test_the_statement_writes_only_rows_that_changed() -> None:
 WITH written AS (
     INSERT INTO "github"."issue" AS stored ("tenant_id", "id", "title")
     SELECT $1::text, incoming."id", incoming."title"
-    FROM unnest($2::text::int4[], $3::text::text[]) AS incoming ("id", "title")
+    FROM (SELECT unnest($2::text::int4[]) AS "id", unnest($3::text::text[]) AS "title") AS incoming
     ORDER BY 2
     ON CONFLICT ("tenant_id", "id") DO UPDATE
     SET "title" = excluded."title", deleted_at = NULL, written_at = statement_timestamp()
