@@ -107,6 +107,20 @@ def embedded_server(data_dir: Path, *, own: bool) -> Iterator[EmbeddedServer]:
                 _leave(layout, users)
 
 
+def stop_abandoned(data_dir: Path) -> bool:
+    """Stop the server of a folder whose users were all killed; False where somebody uses it.
+
+    Raises: EmbeddedError.
+    """
+    with explained(data_dir):
+        layout = lay_out(data_dir)
+        with lock_file(layout, "users.lock") as users, gate(layout):
+            if not try_lock(users):
+                return False
+            _leave(layout, users)
+            return True
+
+
 def _arrive(layout: Layout) -> EmbeddedServer:
     """The ready server of this folder, with role and database; the gate is held."""
     for _ in range(ARRIVALS_MAX):

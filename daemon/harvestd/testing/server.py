@@ -5,18 +5,32 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from harvestd.catalog.discover import Source
-from harvestd.database.embedded import DAEMON_ROLE, EmbeddedServer, embedded_server, in_own_loop
+from harvestd.database.embedded import (
+    DAEMON_ROLE,
+    EmbeddedServer,
+    embedded_server,
+    in_own_loop,
+    stop_abandoned,
+)
 from harvestd.database.pool import Database, closing
 from harvestd.database.roles import Roles
+from harvestd.errors import HarvestdError
 from harvestd.loading.schemas import apply_source_schema
 from harvestd.service.preparing import prepare_database
+
+# Not TMPDIR: a socket's path may have 107 bytes, and the server's user must get there.
+PLACE = Path("/tmp")  # noqa: S108 - each session makes a folder of its own
+PREFIX = "harvestd-testing-"
+LEFTOVER_SECONDS = 60.0
+"""A folder that is younger may be one whose server is about to start."""
 
 # Nothing of it is worth keeping, so nothing waits for a disk.
 SETTINGS = (
@@ -74,9 +88,15 @@ class Server:
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    """A server in a folder of its own, ended and removed at the end."""
-    # Not TMPDIR: a socket's path may have 107 bytes, and the server's user must get there.
-    folder = Path(tempfile.mkdtemp(prefix="harvestd-testing-", dir="/tmp"))
+    """A server in a folder of its own, ended and removed at the end.
+
+    So are those of sessions that were killed.
+    """
+    for left in PLACE.glob(f"{PREFIX}*"):
+        with suppress(OSError, HarvestdError):  # another user's, or gone by now
+            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS and stop_abandoned(left):
+                shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
     folder.chmod(0o755)
     try:
         with embedded_server(folder, own=False) as embedded:
