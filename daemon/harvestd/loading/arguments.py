@@ -7,13 +7,9 @@ datetime.max and 0 of a huge Decimal (research: relsec 4.2), and quotes values i
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Any
-
-import asyncpg
 
 from harvestd.errors import RunError, WriteRefused
 from harvestd.loading.columns import Column, Convert, utf8_size
@@ -52,24 +48,29 @@ Check = Callable[[Arguments], Arguments]
 """Hands back arguments as they are sent.  Raises: RunError."""
 
 
-@asynccontextmanager
-async def asking(
-    seat: Seat, source: str, query: str, *, with_arguments: bool
-) -> AsyncIterator[tuple[asyncpg.Connection[Any], Check]]:
-    """The seat's connection for a query of the author's own, and what checks its arguments.
+async def as_sent(seat: Seat, source: str, query: str, arguments: Arguments) -> Arguments:
+    """``arguments`` of a query of the author's own, as they are sent; the seat is ready for it.
 
     Raises: RunError, for what cannot be sent as it is; it names the argument, never the value.
     """
     checked_query(query)
     await seat.admit_plugin_sql(source)
-    connection = seat.connection
-    types: Types = ()
-    with _named():
-        if with_arguments:  # else it may be several statements, which cannot be prepared
-            # As `fetch` begins, which finds it again: no round trip is added.
-            statement = await connection._get_statement(query, None)  # type: ignore[attr-defined]
-            types = tuple((one.schema, one.name) for one in statement._get_parameters())
-        yield connection, partial(_checked, _converters(types))
+    # Without any it may be several statements, which cannot be prepared.
+    return (await _check(seat, query))(arguments) if arguments else arguments
+
+
+async def check_for_many(seat: Seat, source: str, query: str) -> Check:
+    """What makes of arguments what `as_sent` does, for a query that is sent with many."""
+    checked_query(query)
+    await seat.admit_plugin_sql(source)
+    return await _check(seat, query)
+
+
+async def _check(seat: Seat, query: str) -> Check:
+    # As `fetch` begins, which finds the statement again: no round trip is added.
+    statement = await seat.connection._get_statement(query, None)  # type: ignore[attr-defined]
+    types = tuple((one.schema, one.name) for one in statement._get_parameters())
+    return partial(_checked, _converters(types))
 
 
 def checked_query(query: object) -> str:
@@ -88,25 +89,21 @@ def checked_query(query: object) -> str:
     return query
 
 
-@contextmanager
-def _named() -> Iterator[None]:
-    """asyncpg's complaints about arguments, without the values that they quote."""
-    try:
-        yield
-    except (asyncpg.DataError, asyncpg.InterfaceError) as error:
-        told = str(error)
-        if (found := UNENCODED.match(told)) is not None:
-            raise RunError(
-                f"argument ${found[1]} of a query cannot be sent as the type that it has there",
-                why="nothing is converted by guess",
-                next_step=f"give what the type takes, or cast in the query: ${found[1]}::text",
-            ) from None
-        if (found := MISCOUNTED.match(told)) is not None:
-            raise RunError(
-                f"a query with {found[1]} arguments is given {found[2]}",
-                next_step="give a value for each of $1, $2 ...",
-            ) from None
-        raise
+def refused_argument(error: BaseException) -> RunError | None:
+    """asyncpg's complaint about an argument, without the value that it quotes; None: it is none."""
+    told = str(error)
+    if (found := UNENCODED.match(told)) is not None:
+        return RunError(
+            f"argument ${found[1]} of a query cannot be sent as the type that it has there",
+            why="nothing is converted by guess",
+            next_step=f"give what the type takes, or cast in the query: ${found[1]}::text",
+        )
+    if (found := MISCOUNTED.match(told)) is not None:
+        return RunError(
+            f"a query with {found[1]} arguments is given {found[2]}",
+            next_step="give a value for each of $1, $2 ...",
+        )
+    return None
 
 
 @lru_cache(maxsize=1024)

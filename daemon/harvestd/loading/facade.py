@@ -26,6 +26,7 @@ import asyncpg
 
 from harvestd.database.step import step
 from harvestd.errors import WriteRefused
+from harvestd.loading.arguments import as_sent
 from harvestd.loading.blame import refused_by_server
 from harvestd.loading.bookmarks import bookmark_text, checked_bookmark
 from harvestd.loading.fenced import Fenced
@@ -276,13 +277,15 @@ class Db:
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Rows of a query over this tenant's rows of every data source."""
-        async with self._fenced.asking(query, arguments) as (connection, sent):
-            return await connection.fetch(query, *sent)
+        async with self._fenced.seat() as seat:
+            sent = await as_sent(seat, self._fenced.source, query, arguments)
+            return await seat.connection.fetch(query, *sent)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        async with self._fenced.asking(query, arguments) as (connection, sent):
-            return await connection.fetchrow(query, *sent)
+        async with self._fenced.seat() as seat:
+            sent = await as_sent(seat, self._fenced.source, query, arguments)
+            return await seat.connection.fetchrow(query, *sent)
 
     async def stream(self, query: str, *arguments: object) -> AsyncGenerator[asyncpg.Record, None]:
         """Rows as `fetch` gives them, read in pages: any number fits.
@@ -297,8 +300,9 @@ class Db:
 
     async def fetchval(self, query: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""
-        async with self._fenced.asking(query, arguments) as (connection, sent):
-            return await connection.fetchval(query, *sent)
+        async with self._fenced.seat() as seat:
+            sent = await as_sent(seat, self._fenced.source, query, arguments)
+            return await seat.connection.fetchval(query, *sent)
 
 
 def _check_date(date: object, call: str) -> None:

@@ -17,14 +17,14 @@ from contextlib import (
 )
 from contextvars import ContextVar
 from itertools import count
-from typing import Any, Protocol
+from typing import Protocol
 
 import asyncpg
 
 from harvestd.database.pool import LOST, translate
 from harvestd.database.step import step
 from harvestd.errors import DatabaseError, LeaseLost, RunError, WindowRefused, WriteRefused
-from harvestd.loading.arguments import asking, checked_query
+from harvestd.loading.arguments import as_sent, checked_query, refused_argument
 from harvestd.loading.joined import RawConnection, Transaction, outlived
 from harvestd.loading.rows import BATCH_ROWS_MAX
 from harvestd.loading.seats import Binding, Seat
@@ -99,20 +99,6 @@ class Fenced:
                     yield seat
 
     @asynccontextmanager
-    async def asking(
-        self, query: str, arguments: tuple[object, ...]
-    ) -> AsyncIterator[tuple[asyncpg.Connection[Any], tuple[object, ...]]]:
-        """A connection for a query of the author's own, and ``arguments`` as they are sent.
-
-        Raises: RunError, for arguments that cannot be sent as they are; else as `seat`.
-        """
-        async with (
-            self.seat() as seat,
-            asking(seat, self.source, query, with_arguments=bool(arguments)) as (connection, check),
-        ):
-            yield connection, check(arguments)
-
-    @asynccontextmanager
     async def transaction(self) -> AsyncIterator[RawConnection]:
         """One transaction on the server; everything inside commits together or not at all."""
         self._refuse_after_end()
@@ -165,9 +151,10 @@ class Fenced:
         try:
             hold = "" if inside else "WITH HOLD "
             declared = f"DECLARE {cursor.name} NO SCROLL CURSOR {hold}FOR {query}"
-            async with self.asking(declared, arguments) as (connection, sent):
+            async with self.seat() as seat:
+                sent = await as_sent(seat, self.source, declared, arguments)
                 # fetch: what execute sends without arguments may be several statements.
-                await connection.fetch(declared, *sent)
+                await seat.connection.fetch(declared, *sent)
             yield cursor
         finally:
             # With the run, its transaction or its backend the cursor has ended too.
@@ -283,6 +270,8 @@ class Fenced:
             )
         if sqlstate == "HD003":
             return WriteRefused(message, why="each script writes to its own data source's schema")
+        if (refused := refused_argument(error)) is not None:
+            return refused
         translated = translate(error)
         if sqlstate == "40P01":
             translated.what = "two runs waited for rows of each other (DeadlockDetected, 40P01)"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from harvestd.errors import RunError
-from harvestd.loading.arguments import Check, asking
+from harvestd.loading.arguments import as_sent, check_for_many
 from harvestd.loading.seats import Seat
 
 
@@ -58,39 +58,33 @@ class RawConnection:
 
     async def execute(self, query: str, *arguments: object) -> str:
         """Run a statement; the server's command tag."""
-        async with self._asking(query, arguments) as (connection, check):
-            return await connection.execute(query, *check(arguments))
+        async with self._transaction.call() as seat:
+            sent = await as_sent(seat, self._transaction.owner.source, query, arguments)
+            return await seat.connection.execute(query, *sent)
 
     async def executemany(self, query: str, arguments: Any) -> None:
         """Run a statement once for each tuple of arguments."""
-        async with self._asking(query, arguments) as (connection, check):
-            await connection.executemany(query, (check(tuple(one)) for one in arguments))
+        async with self._transaction.call() as seat:
+            check = await check_for_many(seat, self._transaction.owner.source, query)
+            await seat.connection.executemany(query, (check(tuple(one)) for one in arguments))
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows."""
-        async with self._asking(query, arguments) as (connection, check):
-            return await connection.fetch(query, *check(arguments))
+        async with self._transaction.call() as seat:
+            sent = await as_sent(seat, self._transaction.owner.source, query, arguments)
+            return await seat.connection.fetch(query, *sent)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        async with self._asking(query, arguments) as (connection, check):
-            return await connection.fetchrow(query, *check(arguments))
+        async with self._transaction.call() as seat:
+            sent = await as_sent(seat, self._transaction.owner.source, query, arguments)
+            return await seat.connection.fetchrow(query, *sent)
 
     async def fetchval(self, query: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""
-        async with self._asking(query, arguments) as (connection, check):
-            return await connection.fetchval(query, *check(arguments))
-
-    @asynccontextmanager
-    async def _asking(
-        self, query: str, arguments: object
-    ) -> AsyncIterator[tuple[asyncpg.Connection[Any], Check]]:
-        source = self._transaction.owner.source
-        async with (
-            self._transaction.call() as seat,
-            asking(seat, source, query, with_arguments=arguments != ()) as asked,
-        ):
-            yield asked
+        async with self._transaction.call() as seat:
+            sent = await as_sent(seat, self._transaction.owner.source, query, arguments)
+            return await seat.connection.fetchval(query, *sent)
 
 
 def outlived() -> RunError:
