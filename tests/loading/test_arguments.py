@@ -193,3 +193,6 @@ async def test_d5_what_python_cannot_hold_is_said_and_can_be_read_as_text(shop: 
             await db.fetch(f"SELECT {value}")
         assert "as text" in refused.value.next_step
         assert await db.fetchval(f"SELECT ({value})::text") is not None
+    # As docs/plugins.md says: a moment without a zone is none that the column holds.
+    for value, read in (("infinity", datetime.max), ("-infinity", datetime.min)):  # noqa: DTZ901
+        assert await db.fetchval(f"SELECT timestamptz '{value}'") == read
