@@ -100,7 +100,7 @@ class Life:
     def _wake_changed_plugin(self) -> None:
         row, asked = self.row, self.plugin_changed or self.seen_plugin_late
         self.plugin_changed = self.seen_plugin_late = False
-        if not asked or row is None or row.retired or not row.failures:
+        if not asked or row is None or row.retired or not (row.failures or row.deaths):
             return
         if row.plugin == self.plugin:
             return
@@ -111,14 +111,16 @@ class Life:
         row.waiting &= row.status != "FAILED"
 
     def _wake(self) -> None:
-        row, before = self.row, NEVER if self.changed else self.to_wake
+        row, before, again = self.row, NEVER if self.changed else self.to_wake, not self.changed
         self.changed, self.to_wake = False, None
         if before is None or row is None or row.retired or row.started >= before:
             return
         if row.holder is not None:
             self.to_wake = min(before, self.tick())
-        elif row.failures or row.waiting or row.status == "WAITING":
-            row.due, row.waiting, row.failures, row.deaths = True, False, 0, 0
+        elif row.failures or row.deaths or row.waiting or row.status == "WAITING":
+            row.due, row.waiting, row.failures = True, False, 0
+            # One under way may have died of the new configuration.
+            row.deaths = row.deaths if again and row.status != "FAILED" else 0
 
     def claim(self, holder: str) -> None:
         assert self.row is not None

@@ -75,6 +75,8 @@ class Enrolment:
         self._noted: set[int] = set()
         self._to_wake: dict[str, datetime] = {}
         """Whose change a run may not have seen, and until when it had to start."""
+        self._to_wake_again: frozenset[str] = frozenset()
+        """Those of them that were asked already, when a run was under way or locked."""
         self._any_ahead = False
         """Whether a run was listed whose dates lie in the future."""
         self._late_runs: list[int] = []
@@ -107,6 +109,7 @@ class Enrolment:
         # At the start a run may have seen the change already, under another replica; later
         # a note that was never seen before is news, whenever its transaction began.
         self._to_wake |= changed if first else dict.fromkeys(changed, FOREVER)
+        self._to_wake_again -= changed.keys()
         self._mark = row["mark"]
         self._noted = set(row["change_nos"])
         self._unfinished = set(difference.locked.values())
@@ -117,12 +120,14 @@ class Enrolment:
         asked = self._to_wake
         if not asked:
             return
-        rows = await self._line.fetch("wake_runs_of", list(asked), list(asked.values()))
+        again = [tenant_id in self._to_wake_again for tenant_id in asked]
+        rows = await self._line.fetch("wake_runs_of", list(asked), list(asked.values()), again)
         self._to_wake = {
             # Never later than the first time: what starts from then on sees the change.
             row["tenant_id"]: min(asked[row["tenant_id"]], row["asked_at"])
             for row in rows
         }
+        self._to_wake_again = frozenset(self._to_wake)
 
     async def wake_changed(self, scripts: Mapping[ScriptName, Script], *, everything: bool) -> None:
         """End the backoff of runs whose plugin is another than when they failed.

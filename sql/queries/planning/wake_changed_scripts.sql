@@ -12,7 +12,7 @@ WITH stale AS (
     FROM unnest($1::text[], $2::text[], $3::text[]) AS content (data_source, script, plugin_hash)
     JOIN public.data_source_run AS failing
       ON failing.data_source = content.data_source AND failing.script = content.script
-    WHERE failing.failures > 0
+    WHERE (failing.failures > 0 OR failing.deaths > 0)
       AND failing.plugin_hash IS DISTINCT FROM content.plugin_hash
       AND failing.retired_at IS NULL
       AND ($4::bigint[] IS NULL OR failing.run_no = ANY ($4::bigint[]))
