@@ -37,7 +37,7 @@ BEGIN
     SELECT nspowner::regrole INTO owner FROM pg_namespace WHERE nspname = 'harvestd_keeper';
     IF owner !~ '^harvestd_[0-9a-f]{8}_keeper$' THEN
         RAISE EXCEPTION 'the schema harvestd_keeper belongs to %', owner
-            USING HINT = 'It is no keeper''s: see what it is, then DROP SCHEMA harvestd_keeper';
+            USING HINT = 'If it came with a restored dump: DROP SCHEMA harvestd_keeper CASCADE';
     END IF;
     FOREACH part IN ARRAY ARRAY['daemon', 'exec', 'reader', 'keeper'] LOOP
         IF to_regrole('{prefix}' || part) IS NULL THEN

@@ -46,6 +46,11 @@ TESTS = (
             "../loading/test_policies_in_plans.py",
             "../loading/test_stream.py",
             "../cli/test_readers.py",
+        ),
+    ),
+    (
+        "15",  # who may do what
+        (
             "../cli/test_harden.py",
             "../cli/test_without_createrole.py",
         ),
