@@ -1,4 +1,5 @@
-"""Migrations, adoption and roles on the other versions of PostgreSQL, in a test run of their own.
+"""Migrations, adoption, roles and the wall on other versions of PostgreSQL and on hardened
+databases, in test runs of their own.
 
 PostgreSQL 15 (`apt-get install postgresql-15`) is the oldest that harvestd takes; roles differ
 there.  With REQUIRE_TOOLS=1 (CI) its absence is a failure, otherwise this is skipped and says so.
@@ -15,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from harvestd.database.embedded_programs import find_server_user
-from tests.clusters import VERSION_VARIABLE, find_server_programs
+from tests.clusters import HARDENED_VARIABLE, VERSION_VARIABLE, find_server_programs
 from tests.tools import is_missing
 
 HERE = Path(__file__).parent
+HOSTILE = ("../wall", "../loading/test_seats.py", "../service/test_hostile_scripts.py")
 TESTS = (
     (
         "15",
+        "as it is",
         (
             "test_migrations.py",
             "adoption",
@@ -33,7 +36,8 @@ TESTS = (
         ),
     ),
     (
-        "15",  # the wall
+        "15",
+        "as it is",  # the wall
         (
             "../loading/test_schemas.py",
             "../loading/test_schemas_wall.py",
@@ -55,25 +59,33 @@ TESTS = (
             "../cli/test_without_createrole.py",
         ),
     ),
-    ("16", ("roles", "../loading/test_schemas.py")),  # where memberships changed
+    (
+        "15",
+        "as it is",
+        ("../loading/test_schemas_refused.py", "../loading/test_schemas_grants.py", *HOSTILE),
+    ),
+    ("15", "hardened", HOSTILE),
+    ("18", "hardened", HOSTILE),
+    ("16", "as it is", ("roles", "../loading/test_schemas.py")),  # where memberships changed
 )
 SECONDS = 280
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("version", "files"), TESTS)
+@pytest.mark.parametrize(("version", "state", "files"), TESTS)
 def test_the_database_tests_pass_on_version(
-    version: str, files: Sequence[str], tmp_path: Path
+    version: str, state: str, files: Sequence[str], tmp_path: Path
 ) -> None:
     if find_server_programs(version, find_server_user(), tmp_path) is None:
         is_missing(f"no PostgreSQL {version} here (apt-get install postgresql-{version})")
 
     tests = [str(HERE / name) for name in files]
+    hardened = {HARDENED_VARIABLE: "1"} if state == "hardened" else {}
     options = ["-n", "0", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
-        env=os.environ | {VERSION_VARIABLE: version},
+        env=os.environ | {VERSION_VARIABLE: version} | hardened,
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,
