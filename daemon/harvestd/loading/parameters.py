@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -45,22 +46,31 @@ def sent(column: Column, values: list[object]) -> object:
 
     Raises: WriteRefused.
     """
-    if _is_document(column):
-        texts = plain_documents(values) or _converted(column, values)
-        return "\n".join([NO_DOCUMENT if one is None else one for one in texts])  # type: ignore[misc]
-    if not plainly_fine(column)(values):
-        values = _converted(column, values)
+    return _sender(column)(values)
+
+
+@lru_cache(maxsize=4096)
+def _sender(column: Column) -> Callable[[list[object]], object]:
+    convert = converter(column)
     spell = SPELLED.get(parameter_type(column))
-    return spell(column, values) if spell else values
+    all_fine = plainly_fine(column)
+
+    def converted(values: list[object]) -> list[Any]:
+        return [None if value is None else convert(value) for value in values]
+
+    def send(values: list[object]) -> object:
+        checked = values if all_fine(values) else converted(values)
+        return spell(column, checked) if spell else checked
+
+    def send_documents(values: list[object]) -> object:
+        texts = plain_documents(values) or converted(values)
+        return "\n".join([NO_DOCUMENT if one is None else one for one in texts])
+
+    return send_documents if _is_document(column) else send
 
 
 def _is_document(column: Column) -> bool:
     return column.plain_type in DOCUMENTS and not column.is_array
-
-
-def _converted(column: Column, values: Sequence[object]) -> list[object]:
-    convert = converter(column)
-    return [None if value is None else convert(value) for value in values]
 
 
 def _quoted(column: Column, values: Sequence[str | None]) -> str:
