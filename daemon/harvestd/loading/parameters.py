@@ -93,9 +93,11 @@ def _as_json(column: Column, values: Sequence[object]) -> str:
 
 
 def _moments(column: Column, values: Sequence[object]) -> str:
-    """As PostgreSQL spells it itself, "2026-01-05 00:00:00Z", which it reads in 3/4 of the time."""
-    literal = orjson.dumps(values, default=_spelled, option=orjson.OPT_UTC_Z).decode()
-    return "{" + literal[1:-1].replace("T", " ") + "}"
+    """As PostgreSQL spells it itself, "2026-01-05 00:00:00+00:00": it reads that sooner.
+
+    Never Z instead of the offset: that is what timezone_abbreviations says.
+    """
+    return _as_json(column, values).replace("T", " ")
 
 
 def _spelled(value: object) -> str:

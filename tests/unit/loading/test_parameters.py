@@ -71,7 +71,7 @@ class Sly(str):
         (
             "timestamp with time zone",
             [NOON, None, Moment(1, 1, 2, tzinfo=UTC)],
-            '{"2026-07-04 12:00:00.000005Z",null,"0001-01-02 00:00:00+00:00"}',
+            '{"2026-07-04 12:00:00.000005+00:00",null,"0001-01-02 00:00:00+00:00"}',
         ),
         (
             "timestamp without time zone",
