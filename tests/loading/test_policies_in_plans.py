@@ -72,7 +72,7 @@ async def test_of_the_statements_of_db(wall: Wall, seat: Connection) -> None:
     shapes = Shapes(wall.database)
     customer, visit = await shapes.of("shop", "customer"), await shapes.of("shop", "visit")
     upsert = upsert_statement(customer, ("id", "name"), ["id"])
-    assert wrong_lines(await plan_of(seat, upsert, "acme", "{1,2}", "{a,b}")) == []
+    assert wrong_lines(await plan_of(seat, upsert, "acme", "{1,2}", ["a", "b"])) == []
     append = append_statement(visit, ("visit_no",))
     assert wrong_lines(await plan_of(seat, append, "acme", "{1,2}")) == []
     await wall.database.close()

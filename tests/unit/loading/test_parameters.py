@@ -44,16 +44,6 @@ class Priority(IntEnum):
     HIGH = 3
 
 
-class Sly(str):
-    """A str that says it holds nothing, and is equal to nothing."""
-
-    def __contains__(self, part: object) -> bool:
-        return False
-
-    def count(self, *arguments: object) -> int:
-        return 0
-
-
 @pytest.mark.parametrize(
     ("type_", "values", "literal"),
     [
@@ -63,10 +53,6 @@ class Sly(str):
         ("double precision", [0.1, -0.0, 5e-324], "{0.1,-0.0,5e-324}"),
         ("double precision", [0.1, None, float("nan"), float("-inf")], "{0.1,NULL,nan,-inf}"),
         ("real", [0.1], "{0.10000000149011612}"),
-        ("text", ["a", None, "NULL", "", ","], '{"a",NULL,"NULL","",","}'),
-        ("text", [None, None], "{NULL,NULL}"),
-        ("text", ['q"', "b\\", "a\nb", "{é}"], '{"q\\"","b\\\\","a\nb","{é}"}'),
-        ("numeric", [1, 0.5, None], '{"1","0.5",NULL}'),
         ("date", [date(987, 6, 5), Day(2026, 7, 4)], '{"0987-06-05","2026-07-04"}'),
         (
             "timestamp with time zone",
@@ -83,7 +69,6 @@ class Sly(str):
             [Identifier(int=1), UUID(int=2)],
             '{"00000000-0000-0000-0000-000000000001","00000000-0000-0000-0000-000000000002"}',
         ),
-        ("text[]", [["a", None], None], r'{"{\"a\",NULL}",NULL}'),
         ("jsonb", [{"a": None}, None, "NULL", "\n"], '{"a":null}\nNULL\n"NULL"\n"\\n"'),
         ("json", [(1, 2), 10**30], "[1,2]\n" + str(10**30)),
     ],
@@ -94,29 +79,31 @@ def test_a_column_is_one_text_that_the_server_takes_apart(
     assert sent(a_column(type_), values) == literal
 
 
-def test_bytes_are_sent_as_they_are() -> None:
-    assert sent(a_column("bytea"), [b"\0", None]) == [b"\0", None]
-    assert parameter(a_column("bytea"), 2) == "$2::bytea[]"
+@pytest.mark.parametrize(
+    ("type_", "values", "array"),
+    [
+        ("bytea", [b"\0", None], [b"\0", None]),
+        ("text", ['q"', None], ['q"', None]),
+        ("numeric", [1, 0.5, None], ["1", "0.5", None]),
+        ("text[]", [["a", None], None], ['{"a",NULL}', None]),
+    ],
+)
+def test_texts_and_bytes_are_sent_as_arrays_and_not_read_letter_by_letter(
+    type_: str, values: list[object], array: list[object]
+) -> None:
+    assert sent(a_column(type_), values) == array
+    assert "::text::" not in parameter(a_column(type_), 2)
 
 
 def test_an_integer_is_sent_as_the_array_that_it_is_kept_as() -> None:
     assert parameter(a_column("bigint"), 3) == "$3::text::int8[]"
-    assert parameter(a_column("character(3)"), 3) == "$3::text::text[]"
 
 
 def test_documents_come_line_by_line() -> None:
     assert parameter(a_column("jsonb"), 2) == (
         "pg_catalog.string_to_array($2::text, E'\\n', 'NULL')"
     )
-    assert parameter(a_column("jsonb[]"), 2) == "$2::text::text[]"
-
-
-@pytest.mark.parametrize("value", [Sly("a\0,b"), Sly("\0N"), Sly("canary\0")])
-def test_a_text_cannot_pass_for_two_or_for_none_by_telling_lies_about_itself(value: str) -> None:
-    for values in ([value], ["x", value], [None, value]):
-        with pytest.raises(WriteRefused, match="no NUL") as caught:
-            sent(a_column("text"), [*values])
-        assert "canary" not in str(caught.value)
+    assert parameter(a_column("jsonb[]"), 2) == "$2::text[]"
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf"), -float("nan")])
