@@ -53,7 +53,8 @@ TESTS = (
         ),
     ),
     (
-        "15",  # who may do what
+        "15",
+        "as it is",  # who may do what
         (
             "../cli/test_harden.py",
             "../cli/test_without_createrole.py",

@@ -5,8 +5,18 @@ from __future__ import annotations
 from itertools import groupby, pairwise
 from pathlib import Path
 
+from harvestd.catalog.discover import read_folder
 from tests.builders import a_tenant, query
-from tests.daemons import GATED, PROBE, SIMPLE, cycle, in_hand, running_app, runs
+from tests.daemons import (
+    GATED,
+    PROBE,
+    SIMPLE,
+    cycle,
+    in_hand,
+    running_app,
+    runs,
+    write_plugins,
+)
 from tests.execution.turning import SNAPSHOT, attempts_of, one_cycle
 
 LONG = (
@@ -140,16 +150,21 @@ async def test_tenants_that_wait_for_a_narrow_limit_hold_up_no_others(
 async def test_runs_whose_holders_died_hold_up_none_that_are_above_suspicion(
     database_url: str, tmp_path: Path
 ) -> None:
+    plugins = {"narrow/main.py": GATED, "wide/main.py": SNAPSHOT}
+    root = write_plugins(tmp_path / "plugins", plugins)
+    narrow = read_folder("narrow", root / "narrow", root)
+    assert narrow is not None
     suspects = [f"t{number:02}" for number in range(30)]
     for tenant_id in suspects:
         await a_tenant(database_url, tenant_id, {"narrow": {"GATES": str(tmp_path)}})
         await query(
             database_url,
-            "INSERT INTO data_source_run (tenant_id, data_source, script, origin, deaths)"
-            " VALUES ($1, 'narrow', 'main', now() - interval '1 day', 1)",
+            "INSERT INTO data_source_run"
+            " (tenant_id, data_source, script, origin, deaths, plugin_hash, started_at)"
+            " VALUES ($1, 'narrow', 'main', now() - interval '1 day', 1, $2, clock_timestamp())",
             tenant_id,
+            narrow.content_hash,
         )
-    plugins = {"narrow/main.py": GATED, "wide/main.py": SNAPSHOT}
     async with running_app(database_url, tmp_path, plugins, runs_max=2) as app:
         await in_hand(app)
         await a_tenant(database_url, "late", {"wide": {"KEY": "value"}})

@@ -16,10 +16,6 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from harvestd.observing.logs import get_logger
-
-log = get_logger()
-
 LEFT_SECONDS = 2.0
 """How long what is left may take to end."""
 
@@ -45,7 +41,10 @@ def run_beside_scripts(main: Coroutine[Any, Any, T]) -> T:
             except SystemExit as error:
                 if task.done() or isinstance(error, EndedBySignal):
                     raise
-                log.error("script_exit_ignored")
+                # Here, since it takes the settings along, and `harvestd --help` is to be quick.
+                from harvestd.observing.logs import get_logger
+
+                get_logger().error("script_exit_ignored")
     finally:
         runner.run(_end_tasks())
         runner.get_loop().close()  # not the runner: it would wait for all of them again
