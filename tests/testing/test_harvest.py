@@ -126,3 +126,17 @@ def test_a_schema_that_is_refused_says_so(
     monkeypatch.setattr("tests.testing.shops.SCHEMA", "CREATE TABLE shop.item (id bigint);")
     with pytest.raises(SchemaRefused, match="tenant_id"):
         a_shop(harvestd_server, tmp_path, item=UPSERTS)
+
+
+async def test_a_time_limit_of_the_test_holds(harvestd_server: Server, tmp_path: Path) -> None:
+    hangs = """
+    import asyncio
+
+    async def run(env, db, tenant_id, start_date, end_date):
+        await db.upsert("item", [{"id": 1}], key=["id"])
+        await asyncio.sleep(60)
+    """
+    shop = a_shop(harvestd_server, tmp_path, hangs=hangs)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await shop.run("hangs")

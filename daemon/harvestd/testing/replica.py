@@ -170,6 +170,10 @@ class Replica:
             others_wait=bool,
         )
         assert isinstance(answer, Outcome), answer
+        if answer is Outcome.CANCELLED:
+            # The runner takes it for the drain's, and goes on; here the test asked, its time
+            # limit, or Ctrl-C.
+            raise asyncio.CancelledError
         if executor.error is not None:
             raise executor.error
         if answer is Outcome.LOST:
