@@ -154,4 +154,4 @@ def spread(points: int, most: int) -> list[int]:
     """At most ``most`` of the numbers 1 to ``points``, evenly, with the first and the last."""
     if points <= most:
         return [*range(1, points + 1)]
-    return sorted({1 + round(n * (points - 1) / (most - 1)) for n in range(most)})
+    return sorted({1 + round(n * (points - 1) / max(1, most - 1)) for n in range(most)})
