@@ -140,3 +140,16 @@ async def test_a_time_limit_of_the_test_holds(harvestd_server: Server, tmp_path:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await shop.run("hangs")
+
+
+async def test_what_is_allowed_later_is_allowed(harvestd_server: Server, tmp_path: Path) -> None:
+    asks = """
+    from harvestd.plugin import allowed
+
+    async def run(env, db, tenant_id, start_date, end_date):
+        assert allowed("local_repositories")
+    """
+    shop = a_shop(harvestd_server, tmp_path, asks=asks)
+    async with shop.db():  # as by the fixture db, which comes before the test
+        shop.allowed.add("local_repositories")
+        await shop.run("asks")

@@ -165,7 +165,7 @@ class Harvest:
         """
         async with self._turn:
             if not self._users:
-                around = Around(self._cache_root, frozenset(self.allowed))
+                around = Around(self._cache_root, self.allowed)
                 opened = replica_at(self._place, around)
                 self._replica = await self._stack.enter_async_context(opened)
             self._users += 1

@@ -7,7 +7,7 @@ out by itself which run is due: cycles, heartbeats, the catalog's reload.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -82,10 +82,13 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What scripts find around them: a folder for their caches, and what is allowed to them."""
+    """What scripts find around them: a folder for their caches, and what is allowed to them.
+
+    The test may add to ``allowed`` while the replica is there.
+    """
 
     cache_root: Path
-    allowed: frozenset[str]
+    allowed: Set[str]
 
 
 @dataclass(slots=True)
@@ -155,7 +158,7 @@ class Replica:
             slice=LONG,
             tenant_runs_max=1,
             cache_root=self._around.cache_root,
-            allowed=self._around.allowed,
+            allowed=frozenset(self._around.allowed),
             draining=asyncio.Event(),
             ask_cycle=lambda reason: None,
             say_recorded=lambda problem: None,
