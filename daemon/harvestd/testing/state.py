@@ -2,7 +2,7 @@
 
 Left out are the tenant's id, ``written_at``, and columns that the database fills by itself with
 something new each time (an identity, a default that calls a function).  ``deleted_at`` counts as
-marked or not.
+marked or not, and the tenant's id inside a value as that of whoever it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ OWN_VALUES = """
       AND attribute.attnum > 0
       AND attribute.attgenerated = ''
       AND (attribute.attidentity <> ''
-           OR pg_catalog.pg_get_expr(filled.adbin, filled.adrelid) LIKE '%(%')
+           OR pg_catalog.regexp_replace(
+               pg_catalog.pg_get_expr(filled.adbin, filled.adrelid), '''([^'']|'''')*''', '', 'g'
+           ) ~ '[(]|CURRENT_|LOCALTIME')
 """
 ROWS_SHOWN = 3
 
@@ -53,8 +55,9 @@ async def state_of(replica: Replica, source: str, tenant_id: str) -> State:
             own = [row["name"] for row in await connection.fetch(OWN_VALUES, place)]
             marked = ", 'deleted_at', row.deleted_at IS NOT NULL" if relation.keyed else ""
             rows = await connection.fetch(
-                "SELECT (to_jsonb(row) - $2::text[]"  # noqa: S608 - names of the catalog, quoted
-                f" || jsonb_strip_nulls(jsonb_build_object('of', NULL{marked})))::text AS text,"
+                "SELECT replace((to_jsonb(row) - $2::text[]"  # noqa: S608 - names of the catalog, quoted
+                f" || jsonb_strip_nulls(jsonb_build_object('of', NULL{marked})))::text,"
+                " $1, '(tenant)') AS text,"
                 " row.xmin::text || row.ctid::text AS version"
                 f" FROM {place} AS row WHERE row.tenant_id = $1",
                 tenant_id,
