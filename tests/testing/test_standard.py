@@ -87,6 +87,49 @@ async def test_what_is_right_passes(
         await call(test, shop, **attributes)
 
 
+FILLED = """
+CREATE TABLE IF NOT EXISTS shop.item (
+    tenant_id text NOT NULL,
+    id        bigint NOT NULL,
+    name      text DEFAULT '(none)',
+    path      text GENERATED ALWAYS AS (tenant_id || '/' || id) STORED,
+    loaded    timestamptz DEFAULT CURRENT_TIMESTAMP,
+    CONSTRAINT item_pkey PRIMARY KEY (tenant_id, id)
+);
+"""
+NAMES = """
+    async def run(env, db, tenant_id, start_date, end_date):
+        await db.upsert("item", [{"id": 1, "name": env["NAME"]}], key=["id"])
+"""
+
+
+async def test_what_the_database_fills_in_is_no_difference(
+    harvestd_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.testing.shops.SCHEMA", FILLED)
+    shop = a_shop(harvestd_server, tmp_path, {"NAME": "one"}, main=NAMES)
+    await call("test_killed_at_each_write", shop)
+    await call("test_tenants_side_by_side", shop)
+
+
+async def test_a_column_with_a_constant_default_is_compared(
+    harvestd_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.testing.shops.SCHEMA", FILLED)
+    _, said, text = WRONG["one variable for all tenants"]
+    shop = a_shop(harvestd_server, tmp_path, {"NAME": "one"}, main=text)
+    with pytest.raises(pytest.fail.Exception, match=said):
+        await call("test_tenants_side_by_side", shop, other_env={"NAME": "other"})
+
+
+async def test_tenants_are_new_even_where_the_test_s_own_is_not(
+    harvestd_server: Server, tmp_path: Path
+) -> None:
+    shop = a_shop(harvestd_server, tmp_path, main=UPSERTS)
+    for test in ("test_killed_at_each_write", "test_cancelled_at_each_write"):
+        await call(test, shop, points_max=1)
+
+
 WRONG = {
     "a moment of its own": (
         "test_a_second_run_writes_nothing",
@@ -232,3 +275,4 @@ def test_faults_are_spread_over_a_long_run() -> None:
     assert spread(3, 12) == [1, 2, 3]
     assert spread(100, 5) == [1, 26, 51, 75, 100]
     assert spread(1, 5) == [1]
+    assert spread(9, 1) == [1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -182,7 +183,9 @@ class _Trial:
 
     async def tenant(self, name: str, env: Mapping[str, str]) -> RunKey:
         """The script's run of a new tenant, who has what is needed before it."""
-        key = self.harvest.key(self.suite.script, f"{self.harvest.tenant_id}-{name}")
+        # The test's own tenant may be one that a fixture of the project names, and be there before.
+        tenant_id = f"{self.harvest.tenant_id}-{name}-{secrets.token_hex(4)}"
+        key = self.harvest.key(self.suite.script, tenant_id)
         await self.suite.prepare(self.harvest, key.tenant_id, env)
         return key
 
