@@ -186,6 +186,17 @@ WRONG = {
                 pass
         """,
     ),
+    "errors swallowed of a call alone": (
+        "test_disconnected_at_each_write",
+        "disconnected at step 1 of .* [(]write[)].*\nitem: missing",
+        """
+        async def run(env, db, tenant_id, start_date, end_date):
+            try:
+                await db.upsert("item", [{"id": start_date.day}], key=["id"])
+            except Exception:
+                pass
+        """,
+    ),
     "rows appended apart from their progress": (
         "test_killed_at_each_write",
         "[(]record[)].*\nevent: too many 1 of 2 rows",

@@ -17,7 +17,8 @@ from harvestd.terms import RunKey
 from harvestd.testing.replica import Ran, Replica
 
 PATIENCE_SECONDS = 0.5
-WRITES = frozenset({"write", "sweep", "checkpoint", "bookmark", "commit", "cover", "record"})
+ASKED_OF_A_SEAT = frozenset({"write", "sweep", "checkpoint", "bookmark"})
+WRITES = ASKED_OF_A_SEAT | {"commit", "cover", "record"}
 
 
 @dataclass(slots=True)
@@ -87,9 +88,14 @@ async def cancelled(replica: Replica, key: RunKey, attempt: Attempt, at: int) ->
 
 
 async def disconnected(replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
-    """The server ends the connection of the run, which goes on."""
-    with watched(Writes(at, replica.end_seats)):
-        await asyncio.gather(attempt(), return_exceptions=True)
+    """The server ends the connection of the run within its write, and the run goes on."""
+    halted = await _halted(attempt, at)
+    if halted.is_at in ASKED_OF_A_SEAT:
+        await replica.disconnect(key, halted.go_on, halted.task)
+    elif halted.is_at is not None:
+        await replica.end_seats()
+        halted.go_on.set()
+    await asyncio.gather(halted.task, return_exceptions=True)
 
 
 @dataclass(slots=True)

@@ -66,6 +66,19 @@ END_SEATS = """
     FROM pg_catalog.pg_stat_activity
     WHERE datname = current_database() AND usename <> current_user
 """
+HOLD = """
+    SELECT run_no FROM public.data_source_run
+    WHERE (tenant_id, data_source, script) = ($1, $2, $3)
+    FOR UPDATE SKIP LOCKED
+"""
+SOMEBODY_WAITS = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS wanted
+        WHERE NOT wanted.granted
+          AND pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(wanted.pid)))
+"""
+POLL_SECONDS = 0.005
+POLLS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +210,25 @@ class Replica:
     async def end_seats(self) -> None:
         """The server ends every connection of plugin SQL; what was not committed is gone."""
         await self.fetch(END_SEATS)
+
+    async def disconnect(
+        self, key: RunKey, go_on: asyncio.Event, attempt: asyncio.Task[Ran]
+    ) -> None:
+        """`end_seats` within the write that the attempt makes once it may ``go_on``.
+
+        A connection that was lost between two writes would be replaced, and nobody notice.
+        """
+        async with self.connection() as connection, connection.transaction():
+            # The fence's trigger wants this row, so the write waits.  Where a transaction of the
+            # run has it already, its connection is under way as it is.
+            if await connection.fetch(HOLD, *key):
+                go_on.set()
+                for _ in range(POLLS_MAX):
+                    if attempt.done() or await connection.fetchval(SOMEBODY_WAITS):
+                        break
+                    await asyncio.sleep(POLL_SECONDS)
+            await connection.fetch(END_SEATS)
+        go_on.set()
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """As the daemon: every tenant's rows."""
