@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from harvestd.testing import Harvest, StandardSuite
-from harvestd.testing.faults import spread
+from harvestd.database import step
+from harvestd.testing import Harvest, Ran, StandardSuite
+from harvestd.testing.faults import killed, spread
 from harvestd.testing.server import Server
 from tests.testing.shops import a_shop
 
@@ -287,3 +289,30 @@ def test_faults_are_spread_over_a_long_run() -> None:
     assert spread(100, 5) == [1, 26, 51, 75, 100]
     assert spread(1, 5) == [1]
     assert spread(9, 1) == [1]
+
+
+async def test_a_test_that_is_cancelled_leaves_nothing_behind(
+    harvestd_server: Server, tmp_path: Path
+) -> None:
+    shop = a_shop(harvestd_server, tmp_path, main=UPSERTS)
+    before = asyncio.all_tasks()
+    async with shop.replica() as replica:
+        arrived = asyncio.Event()
+
+        async def attempt() -> Ran:
+            await step.step("write")
+            raise AssertionError("it stands still before that")
+
+        async def stand(*_: object) -> None:
+            arrived.set()
+            await asyncio.Event().wait()
+
+        # At its write the attempt stands still, and so does the test.
+        replica.take_over = stand  # type: ignore[assignment]
+        test = asyncio.create_task(killed(replica, shop.key("main"), attempt, 1))
+        await asyncio.wait_for(arrived.wait(), 10)
+        test.cancel()
+        await asyncio.wait({test}, timeout=10)
+    assert test.cancelled()
+    assert asyncio.all_tasks() == before
+    assert step.hook is None

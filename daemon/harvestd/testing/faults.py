@@ -7,8 +7,8 @@ commit of a run passes, and the records of the daemon itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -71,31 +71,28 @@ class Fault(Protocol):
 
 async def killed(replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
     """The process is killed, and another replica takes the run over."""
-    halted = await _halted(attempt, at)
-    if halted.is_at is not None:
-        await replica.take_over(key, halted.task)
-    await asyncio.gather(halted.task, return_exceptions=True)
+    async with _halted(attempt, at) as halted:
+        if halted.is_at is not None:
+            await replica.take_over(key, halted.task)
 
 
 async def cancelled(replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
     """The daemon is told to end, and cancels the script, which may tidy up."""
-    halted = await _halted(attempt, at)
-    if halted.is_at == "record":
-        halted.go_on.set()  # as the daemon does: what has ended is recorded
-    else:
-        halted.task.cancel()
-    await asyncio.gather(halted.task, return_exceptions=True)
+    async with _halted(attempt, at) as halted:
+        if halted.is_at == "record":
+            halted.go_on.set()  # as the daemon does: what has ended is recorded
+        else:
+            halted.task.cancel()
 
 
 async def disconnected(replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
     """The server ends the connection of the run within its write, and the run goes on."""
-    halted = await _halted(attempt, at)
-    if halted.is_at in ASKED_OF_A_SEAT:
-        await replica.disconnect(key, halted.go_on, halted.task)
-    elif halted.is_at is not None:
-        await replica.end_seats()
-        halted.go_on.set()
-    await asyncio.gather(halted.task, return_exceptions=True)
+    async with _halted(attempt, at) as halted:
+        if halted.is_at in ASKED_OF_A_SEAT:
+            await replica.disconnect(key, halted.go_on, halted.task)
+        elif halted.is_at is not None:
+            await replica.end_seats()
+            halted.go_on.set()
 
 
 @dataclass(slots=True)
@@ -107,19 +104,26 @@ class _Halted:
     go_on: asyncio.Event
 
 
-async def _halted(attempt: Attempt, at: int) -> _Halted:
+@asynccontextmanager
+async def _halted(attempt: Attempt, at: int) -> AsyncIterator[_Halted]:
+    """An attempt that comes to write number ``at``; it has ended when this has."""
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def halt() -> None:
         arrived.set()
         await go_on.wait()
 
-    with watched(Writes(at, halt)) as writes:
-        task = asyncio.create_task(attempt())
-        arrival = asyncio.create_task(arrived.wait())
-        await asyncio.wait({task, arrival}, return_when=asyncio.FIRST_COMPLETED)
+    task, arrival = asyncio.create_task(attempt()), asyncio.create_task(arrived.wait())
+    try:
+        with watched(Writes(at, halt)) as writes:
+            await asyncio.wait({task, arrival}, return_when=asyncio.FIRST_COMPLETED)
+        yield _Halted(task, writes.passed[-1] if arrived.is_set() else None, go_on)
+        await asyncio.wait({task})
+    finally:
+        # Of a test that is cancelled itself nothing goes on.
         arrival.cancel()
-    return _Halted(task, writes.passed[-1] if arrived.is_set() else None, go_on)
+        task.cancel()
+        await asyncio.gather(task, arrival, return_exceptions=True)
 
 
 class InStep:
