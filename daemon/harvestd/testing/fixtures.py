@@ -23,9 +23,20 @@ if TYPE_CHECKING:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_configure() -> None:
-    """pytest-asyncio warns whoever has not chosen a loop for fixtures; those here take any."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Stay out of the way of whatever else is tested where harvestd is installed."""
+    # pytest-asyncio warns whoever has not chosen a loop for fixtures.
     warnings.filterwarnings("ignore", message=".*asyncio_default_fixture_loop_scope")
+    # Of two plugins' fixtures with one name the later plugin's is used, and their order is chance.
+    # pytest-django has a db too, without which none of a project's tests reaches its database.
+    others = [
+        one
+        for one in config.pluginmanager.get_plugins()
+        if getattr(one, "__name__", "") != __name__
+        and Path(getattr(one, "__file__", None) or "").name != "conftest.py"
+    ]
+    if any(hasattr(one, "db") for one in others):
+        globals().pop("db", None)
 
 
 @pytest.fixture(scope="session")
