@@ -83,7 +83,8 @@ async def test_nothing_is_written_over_or_in_part(tmp_path: Path) -> None:
     [
         ("weather", "not SOURCE/SCRIPT"),
         ("Weather/reading", "'Weather' cannot be used"),
-        ("weather/test_it", "'test_it' cannot be used"),
+        ("weather/test_it", "test_*.py, *_test.py and conftest.py are tests"),
+        ("weather/reading_test", "test_*.py, *_test.py and conftest.py are tests"),
         ("weather/../x", "cannot be used"),
         ("public/reading", "'public' cannot be used"),
     ],

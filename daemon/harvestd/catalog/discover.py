@@ -143,7 +143,7 @@ def _read_plugin_dir(root: Path, found: Found) -> None:
         )
         return
     for entry in entries:
-        if _skipped(entry.name) or entry.name.startswith("_"):
+        if is_skipped(entry.name) or entry.name.startswith("_"):
             continue
         if not os.path.isdir(entry.path):
             if is_script(entry.name):
@@ -213,7 +213,7 @@ class _Reading:
         """Read ``folder`` and those below it; what vanishes meanwhile was never there."""
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             name = prefix + entry.name
-            if _skipped(entry.name):
+            if is_skipped(entry.name):
                 continue
             if len(self.digests) >= FOLDER_FILES_MAX:
                 raise _TooManyFiles(f"it holds more than {FOLDER_FILES_MAX} files")
@@ -265,7 +265,7 @@ def is_script(name: str) -> bool:
 
 
 def _makes_a_source(name: str) -> bool:
-    return name == SCHEMA_FILE or (is_script(name) and not _skipped(name))
+    return name == SCHEMA_FILE or (is_script(name) and not is_skipped(name))
 
 
 def printable(text: str) -> str:
@@ -273,7 +273,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _skipped(name: str) -> bool:
+def is_skipped(name: str) -> bool:
     """Whether a file or folder counts for nothing: hidden, compiled, a test, an editor's copy."""
     if name.startswith((".", "#")) or name.endswith(("~", ".pyc", "_test.py")):
         return True

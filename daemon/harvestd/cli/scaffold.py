@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from harvestd.catalog.discover import SCHEMA_FILE, bundled_plugin_dir, misnamed, name_refusal
+from harvestd.catalog.discover import (
+    SCHEMA_FILE,
+    bundled_plugin_dir,
+    is_skipped,
+    misnamed,
+    name_refusal,
+)
 from harvestd.cli import scaffold_files
+from harvestd.cli.explain import as_told
 from harvestd.cli.output import UsageError, note, print_json
 from harvestd.cli.reach import command_settings
 from harvestd.errors import HarvestdError
@@ -75,14 +81,16 @@ def _checked(name: str) -> tuple[str, str]:
             why="a data source is a folder, and each of its scripts a file in it",
             next_step=example,
         )
-    wrong = name_refusal(source)
-    if wrong is None and (not NAME.fullmatch(script) or script.startswith("test_")):
-        wrong = misnamed(script)
-    if wrong is None and re.search(r"_test$|^conftest$|^tests$", script):
-        wrong = misnamed(script)
-    if wrong is not None:
-        what, why, _ = re.split(r"; why: |; next: ", wrong)
-        raise UsageError(what, why=why, next_step=example)
+    refusal = name_refusal(source) or (None if NAME.fullmatch(script) else misnamed(script))
+    if refusal is not None:
+        told = as_told(refusal)
+        raise UsageError(told.what, why=told.why, next_step=example)
+    if is_skipped(f"{script}.py"):
+        raise UsageError(
+            f"the name {script!r} cannot be used",
+            why="test_*.py, *_test.py and conftest.py are tests: no script is looked for there",
+            next_step=example,
+        )
     return source, script
 
 
