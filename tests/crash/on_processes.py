@@ -16,7 +16,7 @@ from tests.crash.world import LOOK_SECONDS, TICK_SECONDS, Replica, World
 from tests.processes import environment, wait_until
 
 CAUSE_EVERY_SECONDS = 0.5
-HOLDING_STEPS = ("bind", "write", "checkpoint", "bookmark", "sweep", "cover", "record")
+HOLDING_STEPS = ("bind", "write", "checkpoint", "bookmark", "commit", "sweep", "cover", "record")
 """Whoever comes to one of these has a run in hand."""
 
 

@@ -22,5 +22,6 @@ async def run(
             rows = [
                 {"number": number, "body": _upstream.body(tenant_id, number)} for number in numbers
             ]
-            await db.upsert("kept", rows, key=["number"])
-            await db.set_bookmark("until", until.isoformat())
+            async with db.transaction():
+                await db.upsert("kept", rows, key=["number"])
+                await db.set_bookmark("until", until.isoformat())
