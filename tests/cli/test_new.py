@@ -27,7 +27,6 @@ async def test_what_it_writes_passes_its_own_tests(tmp_path: Path) -> None:
     assert "harvestd try weather/reading --tenant acme" in done.err
     assert tests.code == 0, tests.out
     assert "8 passed" in tests.out
-    assert "Warning" not in tests.out + tests.err
 
 
 async def test_what_it_writes_is_a_data_source(database_url: str, tmp_path: Path) -> None:
@@ -53,6 +52,15 @@ async def test_what_it_writes_is_a_data_source(database_url: str, tmp_path: Path
         "changed_at",
         "raw",
     ]
+
+
+async def test_a_word_of_sql_is_quoted_where_it_names_the_schema(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = {"PLUGIN_DIRS": str(tmp_path), "DATA_DIR": str(tmp_path / "data")}
+    await harvestd("new", "user/order", settings=settings)
+    checked = await harvestd("check", "user", url=database_url, settings=settings)
+    assert checked.code == 0, checked.err
 
 
 async def test_the_tables_of_a_second_script_are_shown_and_not_written(tmp_path: Path) -> None:
@@ -87,6 +95,8 @@ async def test_nothing_is_written_over_or_in_part(tmp_path: Path) -> None:
         ("weather/reading_test", "test_*.py, *_test.py and conftest.py are tests"),
         ("weather/../x", "cannot be used"),
         ("public/reading", "'public' cannot be used"),
+        ("git/branch", "comes along with harvestd"),
+        ("Desk/audit-event", "next: harvestd new desk/audit_event"),
     ],
 )
 async def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str, said: str) -> None:

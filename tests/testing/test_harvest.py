@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,6 +107,26 @@ async def test_the_module_of_a_script_can_be_patched(
     assert [row["id"] for row in await shop.rows("item")] == [7]
 
 
+async def test_a_script_can_be_had_as_if_nothing_had_run_before(
+    harvestd_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = """
+    calls = 0
+
+    async def run(env, db, tenant_id, start_date, end_date):
+        global calls
+        calls += 1
+        await db.upsert("item", [{"id": calls}], key=["id"])
+    """
+    shop = a_shop(harvestd_server, tmp_path, counts=counts)
+    await shop.run("counts")
+    fresh = vars(sys.modules[shop.script("counts").run.__module__])
+    assert fresh["calls"] == 1
+    assert shop.fresh_script("counts").run.__globals__["calls"] == 0
+    assert shop.module("counts").calls == 1
+    assert shop.fresh_script("counts") is shop.script("counts")  # its module may be patched now
+
+
 async def test_mistakes_of_the_test_are_told(harvestd_server: Server, tmp_path: Path) -> None:
     shop = a_shop(harvestd_server, tmp_path, item=UPSERTS, all=SNAPSHOT, broken="def")
     with pytest.raises(HarvestdError, match="no script 'itme'"):
@@ -114,6 +135,8 @@ async def test_mistakes_of_the_test_are_told(harvestd_server: Server, tmp_path: 
         await shop.run("broken")
     with pytest.raises(ValueError, match="snapshot"):
         await shop.run("all", START)
+    with pytest.raises(HarvestdError, match="no mapping of text to text"):
+        await shop.run("item", env={"PORT": 8080})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="future"):
         await shop.run("item", START, datetime.now(UTC) + timedelta(days=1))
     with pytest.raises(HarvestdError, match="no data source"):

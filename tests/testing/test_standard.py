@@ -223,6 +223,18 @@ WRONG = {
             await db.upsert("item", [{"id": 1, "name": current}], key=["id"])
         """,
     ),
+    "a variable that outlives the run": (
+        "test_tenants_side_by_side",
+        "item: 1 rows differ in name",
+        """
+        name = None
+
+        async def run(env, db, tenant_id, start_date, end_date):
+            global name
+            name = name or env["NAME"]
+            await db.upsert("item", [{"id": 1, "name": name}], key=["id"])
+        """,
+    ),
     "the window itself in a row": (
         "test_windows_in_any_order",
         "with its windows backwards",
@@ -281,6 +293,21 @@ async def test_what_the_script_depends_on_is_run_before_it(
         main=needs.replace("source/first", "shop/first"),
         first=UPSERTS,
     )
+    await call("test_killed_at_each_write", shop)
+
+
+async def test_of_a_snapshot_the_dates_are_for_what_it_depends_on(
+    harvestd_server: Server, tmp_path: Path
+) -> None:
+    sweeps = """
+    catch_up = False
+    dependencies = ["first"]
+
+    async def run(env, db, tenant_id, start_date, end_date):
+        ids = [row["id"] for row in await db.fetch("SELECT id FROM item")]
+        await db.sweep("item", {}, ids[1:])
+    """
+    shop = a_shop(harvestd_server, tmp_path, main=sweeps, first=UPSERTS)
     await call("test_killed_at_each_write", shop)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,16 @@ def new_script(name: str, folder: str | None, *, as_json: bool) -> int:
     source, script = _checked(name)
     settings = command_settings()
     root = _root(folder, settings)
+    bundled = bundled_plugin_dir()
+    if (bundled / source).is_dir() and root.resolve() != bundled.resolve():
+        raise UsageError(
+            f"the data source {source} comes along with harvestd",
+            why="a folder of that name would take the place of its schema.sql",
+            next_step=f"harvestd new my_{name}",
+        )
     words = {
         "source": source,
+        "schema": f'"{source}"' if source in scaffold_files.RESERVED else source,
         "script": script,
         "KEY": source.upper(),
         "Name": "".join(map(str.capitalize, script.split("_"))),
@@ -74,7 +83,9 @@ def new_script(name: str, folder: str | None, *, as_json: bool) -> int:
 
 def _checked(name: str) -> tuple[str, str]:
     source, slash, script = name.partition("/")
-    example = "harvestd new weather/reading"
+    like_it = re.sub(r"[^a-z0-9_/]", "_", name.lower())
+    fits = all(NAME.fullmatch(part) for part in like_it.split("/")) and like_it.count("/") == 1
+    example = f"harvestd new {like_it if fits and like_it != name else 'weather/reading'}"
     if not slash:
         raise UsageError(
             f"{name!r} is not SOURCE/SCRIPT",

@@ -1,5 +1,7 @@
 """What `harvestd new` writes: a script that works, its table, and a test with an upstream.
 
+``$schema`` is the source as PostgreSQL takes it for a schema, in quotes if it is a word of SQL.
+
 Templates for `string.Template`; ``$source`` and ``$script`` are names as of `terms.NAME`, ``$KEY``
 the source in capitals.
 """
@@ -14,12 +16,12 @@ Configuration: ${KEY}_URL, where the API answers, and ${KEY}_TOKEN, what it take
 
 import asyncio
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from harvestd.plugin import Unauthorised
+from harvestd.plugin import Unauthorised, Wait
 
 resources = ["$script"]  # what other scripts name in their `dependencies`
 import_window_duration = timedelta(days=1)
@@ -33,24 +35,36 @@ async def run(env, db, tenant_id, start_date, end_date):
 
 async def changed(env, start, end):
     """Each row, from page after page.  This is the part to make yours."""
-    query = urlencode({"since": start.isoformat(), "until": end.isoformat()})
-    url = f"{env['${KEY}_URL']}/$script?{query}"
-    while url:
+    asked = {"since": start.isoformat(), "until": end.isoformat()}
+    while True:
+        url = f"{env['${KEY}_URL']}/$script?{urlencode(asked)}"
+        # In a thread: whoever blocks here blocks all tenants.
         page = await asyncio.to_thread(get, url, env["${KEY}_TOKEN"])
         for item in page["items"]:
             yield item | {"changed_at": datetime.fromisoformat(item["changed_at"])}
-        url = page.get("next")
+        if "next" not in page:
+            break
+        asked["page"] = page["next"]
+
+
+class NoRedirects(HTTPRedirectHandler):
+    """Another host would be given the token."""
+
+    def redirect_request(self, *_):
+        return None
 
 
 def get(url, token):
     """The JSON of one page."""
     request = Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
-        with urlopen(request, timeout=30) as answer:
+        with build_opener(NoRedirects).open(request, timeout=30) as answer:
             return json.load(answer)
     except HTTPError as error:
         if error.code == 401:
             raise Unauthorised("the API does not take ${KEY}_TOKEN") from None
+        if error.code == 429:
+            raise Wait(datetime.now(UTC) + timedelta(minutes=1), "rate limit") from None
         raise
 '''
 
@@ -61,7 +75,7 @@ SCHEMA = """\
 """
 
 TABLE = """\
-CREATE TABLE IF NOT EXISTS $source.$script (
+CREATE TABLE IF NOT EXISTS $schema.$script (
     tenant_id  text NOT NULL,
     id         bigint NOT NULL,
     name       text,
@@ -87,27 +101,40 @@ from harvestd.plugin import Unauthorised
 from harvestd.testing import StandardSuite
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 4, tzinfo=UTC)
-ITEMS = [
-    {"id": n, "name": f"item {n}", "changed_at": (START + timedelta(hours=7 * n)).isoformat()}
-    for n in range(10)
-]
 PAGE_ITEMS = 2
+
+
+def items_of(customer):
+    """What a customer has there; another has other items."""
+    return [
+        {
+            "id": n,
+            "name": f"{customer} {n}",
+            "changed_at": (START + timedelta(hours=7 * n)).isoformat(),
+        }
+        for n in range(10)
+    ]
+
+
+ITEMS = {"Bearer good": items_of("item"), "Bearer other": items_of("thing")}
 
 
 class Upstream(BaseHTTPRequestHandler):
     """The API as its documentation has it: what it answers to which question."""
 
     def do_GET(self):
-        if self.headers["Authorization"] != "Bearer good":
+        whose = ITEMS.get(self.headers["Authorization"])
+        if whose is None:
             self.send_error(401)
             return
         asked = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
-        items = [one for one in ITEMS if asked["since"] <= one["changed_at"] < asked["until"]]
-        first = int(asked.get("from", 0))
+        since, until = (datetime.fromisoformat(asked[name]) for name in ("since", "until"))
+        moment = datetime.fromisoformat
+        items = [one for one in whose if since <= moment(one["changed_at"]) < until]
+        first = int(asked.get("page", 0))
         page = {"items": items[first : first + PAGE_ITEMS]}
         if first + PAGE_ITEMS < len(items):
-            bare = self.path.partition("&from=")[0]
-            page["next"] = f"http://{self.headers['Host']}{bare}&from={first + PAGE_ITEMS}"
+            page["next"] = str(first + PAGE_ITEMS)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(page).encode())
@@ -123,6 +150,12 @@ def env():
         Thread(target=server.serve_forever, daemon=True).start()
         yield {"${KEY}_URL": f"http://127.0.0.1:{server.server_port}", "${KEY}_TOKEN": "good"}
         server.shutdown()
+
+
+@pytest.fixture
+def other_env(env):
+    """Another tenant's, whose rows must not be mixed up with the first one's."""
+    return {**env, "${KEY}_TOKEN": "other"}
 
 
 @pytest.mark.asyncio
@@ -145,3 +178,18 @@ class Test$Name(StandardSuite):
     script = "$script"
     start, end = START, END
 '''
+
+# PostgreSQL takes no schema of these names without quotes (its appendix C, reserved).
+RESERVED = frozenset(
+    """
+    all analyse analyze and any array as asc asymmetric authorization binary both case cast check
+    collate collation column concurrently constraint create cross current_catalog current_date
+    current_role current_schema current_time current_timestamp current_user default deferrable desc
+    distinct do else end except false fetch for foreign freeze from full grant group having ilike in
+    initially inner intersect into is isnull join lateral leading left like limit localtime
+    localtimestamp natural not notnull null offset on only or order outer overlaps placing primary
+    references returning right select session_user similar some symmetric system_user table
+    tablesample then to trailing true union unique user using variadic verbose when where window
+    with
+    """.split()  # noqa: SIM905 - a line for each word would be a page
+)

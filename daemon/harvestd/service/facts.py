@@ -74,8 +74,18 @@ class Facts:
             dict(row) for row in await line.fetch("list_stuck_runs", max(timedelta(hours=1), ticks))
         ]
         replicas = await Status(database).replicas()
-        seen = (missing, replicas, stuck, list(unapplied), altered, breaches, hardening)
-        return cls(server, None, *seen, keeper=keeper)
+        return cls(
+            server,
+            None,
+            missing=missing,
+            replicas=replicas,
+            stuck=stuck,
+            unapplied=list(unapplied),
+            altered=altered,
+            breaches=breaches,
+            hardening=hardening,
+            keeper=keeper,
+        )
 
 
 async def _altered(

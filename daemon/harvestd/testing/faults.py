@@ -55,7 +55,7 @@ def watched(by: Watcher) -> Iterator[Watcher]:
         step.hook = before
 
 
-Attempt = Callable[[], Coroutine[Any, Any, Ran]]
+Begin = Callable[[], Coroutine[Any, Any, Ran]]
 
 
 class Fault(Protocol):
@@ -64,30 +64,30 @@ class Fault(Protocol):
     It may end well all the same.  Raises nothing.
     """
 
-    async def __call__(self, replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
+    async def __call__(self, replica: Replica, key: RunKey, begin: Begin, at: int) -> None:
         """The whole of it."""
         ...
 
 
-async def killed(replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
+async def killed(replica: Replica, key: RunKey, begin: Begin, at: int) -> None:
     """The process is killed, and another replica takes the run over."""
-    async with _halted(attempt, at) as halted:
+    async with _halted(begin, at) as halted:
         if halted.is_at is not None:
             await replica.take_over(key, halted.task)
 
 
-async def cancelled(replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
+async def cancelled(replica: Replica, key: RunKey, begin: Begin, at: int) -> None:
     """The daemon is told to end, and cancels the script, which may tidy up."""
-    async with _halted(attempt, at) as halted:
+    async with _halted(begin, at) as halted:
         if halted.is_at == "record":
             halted.go_on.set()  # as the daemon does: what has ended is recorded
         else:
             halted.task.cancel()
 
 
-async def disconnected(replica: Replica, key: RunKey, attempt: Attempt, at: int) -> None:
+async def disconnected(replica: Replica, key: RunKey, begin: Begin, at: int) -> None:
     """The server ends the connection of the run within its write, and the run goes on."""
-    async with _halted(attempt, at) as halted:
+    async with _halted(begin, at) as halted:
         if halted.is_at in ASKED_OF_A_SEAT:
             await replica.disconnect(key, halted.go_on, halted.task)
         elif halted.is_at is not None:
@@ -105,7 +105,7 @@ class _Halted:
 
 
 @asynccontextmanager
-async def _halted(attempt: Attempt, at: int) -> AsyncIterator[_Halted]:
+async def _halted(begin: Begin, at: int) -> AsyncIterator[_Halted]:
     """An attempt that comes to write number ``at``; it has ended when this has."""
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
@@ -113,7 +113,7 @@ async def _halted(attempt: Attempt, at: int) -> AsyncIterator[_Halted]:
         arrived.set()
         await go_on.wait()
 
-    task, arrival = asyncio.create_task(attempt()), asyncio.create_task(arrived.wait())
+    task, arrival = asyncio.create_task(begin()), asyncio.create_task(arrived.wait())
     try:
         with watched(Writes(at, halt)) as writes:
             await asyncio.wait({task, arrival}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Stay out of the way of whatever else is tested where harvestd is installed."""
-    # pytest-asyncio warns whoever has not chosen a loop for fixtures.
-    warnings.filterwarnings("ignore", message=".*asyncio_default_fixture_loop_scope")
     # Of two plugins' fixtures with one name the later plugin's is used, and their order is chance.
     # pytest-django has a db too, without which none of a project's tests reaches its database.
     others = [

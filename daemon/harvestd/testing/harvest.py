@@ -47,13 +47,15 @@ class Harvest:
         cache_root: Path,
     ) -> None:
         """Raises: HarvestdError, when the folder is no data source; SchemaRefused."""
-        self.catalog = reload(EMPTY, [folder.parent])
+        self.catalog = server.catalog_of(folder.parent)
         self.source = folder.name
         self.tenant_id = tenant_id
-        self.env = env
+        self.env = _checked(env)
         self.allowed: set[str] = set()
         self._place = server.place_of(_source_in(self.catalog, folder))
+        self._folder = folder
         self._cache_root = cache_root
+        self._patched = False
         self._turn = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._replica: Replica
@@ -66,21 +68,28 @@ class Harvest:
 
     def script(self, name: str) -> Script:
         """A script of the data source.  Raises: HarvestdError, with what is wrong with it."""
-        found = self.catalog.script(ScriptName(self.source, name))
-        if found is not None:
-            return found
-        for problem in self.catalog.problems:
-            if problem.source == self.source and problem.script in (name, None):
-                raise HarvestdError(str(problem))
-        raise HarvestdError(
-            f"{self.source} has no script {name!r}",
-            why=f"its scripts are {', '.join(sorted(self.catalog.sources[self.source].scripts))}",
-            next_step="name one of them, without .py",
-        )
+        return _script_in(self.catalog, self.source, name)
 
     def module(self, name: str) -> ModuleType:
         """The script's module, for ``monkeypatch``."""
+        self._patched = True
         return sys.modules[self.script(name).run.__module__]
+
+    def fresh_script(self, name: str) -> Script:
+        """The script from modules that are imported anew, whose variables know of no earlier run.
+
+        The same as ever once a test has asked for its ``module``: it may be another by now.
+        """
+        if self._patched:
+            return self.script(name)
+        package = self.script(name).run.__module__.rpartition(".")[0]
+        kept = {one: found for one, found in sys.modules.items() if one.startswith(f"{package}.")}
+        try:
+            for one in kept:
+                del sys.modules[one]
+            return _script_in(reload(EMPTY, [self._folder.parent]), self.source, name)
+        finally:
+            sys.modules.update(kept)
 
     def key(self, script: str, tenant_id: str | None = None) -> RunKey:
         """The run of a script, of this tenant or of another."""
@@ -106,7 +115,7 @@ class Harvest:
         async with self.replica() as replica:
             key = self.key(script, tenant_id)
             await replica.prepare(key, await window_of(replica, chosen, start, end))
-            return await replica.attempt(chosen, key, self.env if env is None else env)
+            return await replica.attempt(chosen, key, self.env if env is None else _checked(env))
 
     async def rows(self, table: str, *, tenant_id: str | None = None) -> list[dict[str, Any]]:
         """The tenant's live rows, ordered by their key, or in the order in which they were written.
@@ -191,6 +200,31 @@ async def window_of(
         raise ValueError(f"end lies in the future, or within the visibility lag: {end}")
     end = end or until
     return Window(start or backwards(end, script.width), end)
+
+
+def _script_in(catalog: Catalog, source: str, name: str) -> Script:
+    found = catalog.script(ScriptName(source, name))
+    if found is not None:
+        return found
+    for problem in catalog.problems:
+        if problem.source == source and problem.script in (name, None):
+            raise HarvestdError(str(problem))
+    raise HarvestdError(
+        f"{source} has no script {name!r}",
+        why=f"its scripts are {', '.join(sorted(catalog.sources[source].scripts))}",
+        next_step="name one of them, without .py",
+    )
+
+
+def _checked(env: object) -> Mapping[str, str]:
+    """The configuration as it would be stored.  Raises: HarvestdError."""
+    if isinstance(env, Mapping) and all(isinstance(one, str) for one in (*env, *env.values())):
+        return env
+    raise HarvestdError(
+        "the fixture `env` is no mapping of text to text",
+        why="it is the tenant's configuration, whose values are text as they are stored",
+        next_step='@pytest.fixture\ndef env(): return {"SHOP_URL": ..., "SHOP_PORT": "8080"}',
+    )
 
 
 def _source_in(catalog: Catalog, folder: Path) -> Source:

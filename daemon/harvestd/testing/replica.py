@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from harvestd.catalog.script import Script
 from harvestd.database.pool import Database
 from harvestd.database.roles import Roles
-from harvestd.errors import LeaseLost
+from harvestd.errors import HarvestdError, LeaseLost
 from harvestd.execution.executor import Call, Executor
 from harvestd.execution.hands import Hands
 from harvestd.execution.inline import InlineExecutor
@@ -37,6 +37,8 @@ from harvestd.testing.server import Place
 
 LONG = timedelta(days=1)
 """No test takes so long: nobody beats, and nobody is declared dead."""
+CALL_MAX = timedelta(seconds=60)
+"""What one call of run() may take, where the script says nothing: a test is not to hang."""
 TICK = timedelta(seconds=60)
 SEATS_MAX = 4
 SNAPSHOT_AGE = timedelta(days=90)
@@ -154,7 +156,8 @@ class Replica:
     async def claim(self, key: RunKey) -> Claim:
         """Take the run, which nobody holds."""
         answer = await self.claims.claim(await self._listed(key))
-        assert isinstance(answer, Claim), answer
+        if not isinstance(answer, Claim):
+            raise HarvestdError(f"{key} could not be claimed: {answer.value}")
         return answer
 
     async def attempt(self, script: Script, key: RunKey, env: Mapping[str, str]) -> Ran:
@@ -167,7 +170,7 @@ class Replica:
             hands=Hands(),
             executors={executor.name: executor},
             tick=TICK,
-            timeout=LONG,
+            timeout=CALL_MAX,
             slice=LONG,
             tenant_runs_max=1,
             cache_root=self._around.cache_root,
@@ -185,7 +188,8 @@ class Replica:
             slot=Taken(()),
             others_wait=bool,
         )
-        assert isinstance(answer, Outcome), answer
+        if not isinstance(answer, Outcome):
+            raise HarvestdError(f"{key} could not be claimed: {answer.value}")
         if answer is Outcome.CANCELLED:
             # The runner takes it for the drain's, and goes on; here the test asked, its time
             # limit, or Ctrl-C.

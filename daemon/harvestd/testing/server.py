@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from harvestd.catalog.discover import Source
+from harvestd.catalog.snapshot import EMPTY, Catalog, reload
 from harvestd.database.embedded import (
     DAEMON_ROLE,
     EmbeddedServer,
@@ -54,8 +56,14 @@ class Server:
 
     def __init__(self, embedded: EmbeddedServer) -> None:
         self._embedded = embedded
+        self._catalogs: dict[Path, Catalog] = {}
         self._places: dict[tuple[Path, str, str | None], Place] = {}
         in_own_loop(self._as_admin(*SETTINGS))
+
+    def catalog_of(self, root: Path) -> Catalog:
+        """What is below a plugin folder now; what did not change is not imported again."""
+        self._catalogs[root] = reload(self._catalogs.get(root, EMPTY), [root])
+        return self._catalogs[root]
 
     def place_of(self, source: Source) -> Place:
         """Its database, made at the first test of these tables.
@@ -93,8 +101,10 @@ def running_server() -> Iterator[Server]:
     So are those of sessions that were killed.
     """
     for left in PLACE.glob(f"{PREFIX}*"):
-        with suppress(OSError, HarvestdError):  # another user's, or gone by now
-            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS and stop_abandoned(left):
+        with suppress(OSError, HarvestdError):  # gone by now
+            found = left.stat()
+            old = time.time() - found.st_mtime > LEFTOVER_SECONDS
+            if old and found.st_uid == os.geteuid() and stop_abandoned(left):
                 shutil.rmtree(left)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
     folder.chmod(0o755)

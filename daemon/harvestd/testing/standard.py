@@ -46,8 +46,9 @@ class StandardSuite:
             start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 4, tzinfo=UTC)
 
     ``start`` and ``end``: the source time to be read, where the upstream has something; left out,
-    one window up to now.  Snapshot scripts have neither.  ``allowed``: what an operator would have
-    to admit.  ``points_max``: of a run with more writes, faults are made to happen at so many.
+    one window up to now; of a snapshot script what it depends on reads it.  ``allowed``: what an
+    operator would have to admit.  ``points_max``: of a run with more writes, faults are made to
+    happen at so many.
 
     Each test reads for tenants of its own, and what they then have is compared with what an
     undisturbed run gives.  The upstream must answer alike each time.
@@ -64,7 +65,8 @@ class StandardSuite:
     async def prepare(self, harvest: Harvest, tenant_id: str, env: Mapping[str, str]) -> None:
         """What a tenant has before the script runs: by default what it depends on is run.
 
-        Only of the script's own data source.
+        Only of the script's own data source.  Who overrides it does all of that himself, or
+        awaits super().prepare(harvest, tenant_id, env) first.
         """
         for name in _needed(harvest, self.script):
             windows = harvest.script(name).catch_up
@@ -91,7 +93,8 @@ class StandardSuite:
             if rewritten:
                 pytest.fail(
                     f"a second run wrote rows of {', '.join(rewritten)} again that were as before: "
-                    "give upsert only what comes from the upstream (no now(), no random id)",
+                    "give upsert only what comes from the upstream (no now(), no random id), and "
+                    "let no window overwrite what another wrote",
                     pytrace=False,
                 )
 
@@ -118,8 +121,9 @@ class StandardSuite:
                 await trial.tenant("alone", env),
                 await trial.tenant("other-alone", other_env),
             )
-            expected = await trial.read(alone, env)
-            other_expected = await trial.read(other_alone, other_env)
+            fresh = harvest.fresh_script
+            expected = await trial.read(alone, env, fresh(self.script))
+            other_expected = await trial.read(other_alone, other_env, fresh(self.script))
             one, other = await trial.tenant("one", env), await trial.tenant("other", other_env)
             with watched(InStep(2)) as in_step:
                 await asyncio.gather(
@@ -167,7 +171,9 @@ class StandardSuite:
         harvest.allowed |= self.allowed
         script = harvest.script(self.script)
         async with harvest.replica() as replica:
-            span = await window_of(replica, script, self.start, self.end)
+            # Of a snapshot script they are for what it depends on.
+            asked = (self.start, self.end) if script.catch_up else (None, None)
+            span = await window_of(replica, script, *asked)
             yield _Trial(self, harvest, replica, script, span)
 
 
@@ -189,17 +195,20 @@ class _Trial:
         await self.suite.prepare(self.harvest, key.tenant_id, env)
         return key
 
-    async def read(self, key: RunKey, env: Mapping[str, str]) -> State:
+    async def read(
+        self, key: RunKey, env: Mapping[str, str], script: Script | None = None
+    ) -> State:
         """Let the script read the span, undisturbed; what the tenant has then."""
         before = await self.state(key)
         await self.replica.prepare(key, self.span)
-        await self.attempt(key, env)
+        await self.replica.attempt(script or self.script, key, env)
         after = await self.state(key)
         if after == before:
             span = f" over {self.span.start} - {self.span.end}" if self.span else ""
             pytest.fail(
                 f"{self.script.name} wrote nothing{span}, so this test would prove nothing: give "
-                "`env` an upstream that has something, and `start` and `end` where it is",
+                "`env` an upstream that has something, and `start` and `end` where it is (or is an "
+                "`await` missing before a call of db?)",
                 pytrace=False,
             )
         return after

@@ -7,8 +7,9 @@ marked or not, and the tenant's id inside a value as that of whoever it is.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harvestd.loading.inspection import list_relations
@@ -78,8 +79,29 @@ def differences(actual: State, expected: State) -> str:
     for table in sorted({*actual, *expected}):
         ours = actual[table].rows if table in actual else {}
         theirs = expected[table].rows if table in expected else {}
-        for word, more, less in (("missing", theirs, ours), ("too many", ours, theirs)):
-            found = Counter(more) - Counter(less)
-            lines += [f"{table}: {word} {found.total()} of {sum(more.values())} rows"] * bool(found)
-            lines += [f"    {text}" for text in sorted(found)[:ROWS_SHOWN]]
+        missing = sorted((Counter(theirs) - Counter(ours)).elements())
+        extra = sorted((Counter(ours) - Counter(theirs)).elements())
+        if names := _changed(missing, extra):
+            lines.append(f"{table}: {len(extra)} rows differ in {', '.join(names)}")
+        if missing:
+            lines.append(f"{table}: missing {len(missing)} of {sum(theirs.values())} rows")
+            lines += [f"    {text}" for text in missing[:ROWS_SHOWN]]
+        if extra:
+            lines.append(f"{table}: too many {len(extra)} of {sum(ours.values())} rows")
+            lines += [f"    {text}" for text in extra[:ROWS_SHOWN]]
     return "\n".join(lines)
+
+
+def _changed(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """The columns in which rows differ that are otherwise the same, if that is all there is."""
+    if len(missing) != len(extra) or not missing:
+        return []
+    before, after = (list(map(json.loads, rows)) for rows in (missing, extra))
+    for name in before[0]:
+        rest = [
+            sorted(json.dumps({**row, name: None}, sort_keys=True) for row in rows)
+            for rows in (before, after)
+        ]
+        if rest[0] == rest[1]:
+            return [name]
+    return []

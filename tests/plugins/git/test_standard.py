@@ -43,25 +43,19 @@ class GitSuite(StandardSuite):
     points_max = 3
 
 
-class GitSnapshot(GitSuite):
-    """All but one list what there is, and have no windows that could come in any order."""
-
-    test_windows_in_any_order = None  # type: ignore[assignment]
-
-
-class TestRepository(GitSnapshot):
+class TestRepository(GitSuite):
     script = "repository"
 
 
-class TestCommit(GitSnapshot):
+class TestCommit(GitSuite):
     script = "commit"
 
 
-class TestFileChange(GitSnapshot):
+class TestFileChange(GitSuite):
     script = "file_change"
 
 
-class TestRef(GitSnapshot):
+class TestRef(GitSuite):
     script = "ref"
 
 
