@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from harvestd.database.functions import made_functions
+from harvestd.database.functions import RUN_SCRIPT, made_functions
 from harvestd.database.hardening import missing_hardening
 from harvestd.database.pool import closing
 from harvestd.database.roles import ensure_roles, missing_rights
@@ -38,6 +38,17 @@ ONE_MORE = (
     f" LANGUAGE sql {DEFINER} AS $$ SELECT 'acme' $$;"
     "REVOKE EXECUTE ON FUNCTION harvestd_api.tenant(integer) FROM PUBLIC;"
     "ALTER FUNCTION harvestd_api.tenant(integer) OWNER TO app"
+)
+ANY_PASSWORD = (
+    "CREATE OR REPLACE FUNCTION harvestd_keeper.seat(role text, verifier text) RETURNS void"
+    f" LANGUAGE plpgsql {DEFINER} AS"
+    " $$ BEGIN EXECUTE format('ALTER ROLE %I PASSWORD %L', role, verifier); END $$"
+)
+OF_THE_KEEPERS = (
+    "SET ROLE {keeper}; CREATE FUNCTION harvestd_keeper.run(said text) RETURNS void"
+    f" LANGUAGE plpgsql {DEFINER} AS $$ BEGIN EXECUTE said; END $$;"
+    " REVOKE ALL ON FUNCTION harvestd_keeper.run(text) FROM PUBLIC; RESET ROLE;"
+    " GRANT EXECUTE ON FUNCTION harvestd_keeper.run(text) TO {daemon}"
 )
 
 
@@ -136,7 +147,7 @@ async def test_what_is_broken_is_said_and_mended_by_the_statement_that_is_said(
 
 async def test_every_function_of_harvestd_is_known_by_its_migration(wall: Wall) -> None:
     rows = await wall.daemon.fetch(sql("describe_functions"), "harvestd")
-    assert {row["name"] for row in rows} == set(made_functions())
+    assert {row["name"] for row in rows} == set(made_functions("app"))
 
 
 async def test_what_a_function_was_dropped_with_is_made_again_by_migrate(
@@ -173,6 +184,11 @@ async def test_functions_are_not_judged_where_a_newer_harvestd_migrated(
         ("GRANT {function} TO PUBLIC", "everybody may call harvestd_keeper.seat"),
         ("ALTER FUNCTION harvestd_keeper.seat RESET search_path", "looks names up"),
         ("ALTER FUNCTION harvestd_keeper.seat OWNER TO postgres", "seat(text,text) belongs to pos"),
+        (ANY_PASSWORD, "seat(text, text) is not the function that harvestd migrate --print-roles"),
+        (OF_THE_KEEPERS, "harvestd_keeper.run(text) is none of harvestd's functions"),
+        ("DROP FUNCTION harvestd_keeper.reader", "harvestd_keeper.reader(text, boolean) is missi"),
+        ("ALTER ROLE {keeper} NOCREATEROLE", "the keeper {keeper} may make no logins"),
+        ("ALTER SCHEMA harvestd_keeper OWNER TO app", "the schema harvestd_keeper belongs to app"),
     ],
 )
 async def test_what_is_wrong_with_a_keeper_is_said_too(
@@ -187,7 +203,10 @@ async def test_what_is_wrong_with_a_keeper_is_said_too(
         await run(admin, statement.format(**names))
         found = await find_breaches(wall.daemon, wall.roles)
         for one in found:
-            await run(admin, one.mend)
+            if one.mend == RUN_SCRIPT:
+                await make_keeper(server, wall.url)
+            else:
+                await run(admin, one.mend)
         after = await find_breaches(wall.daemon, wall.roles)
 
     assert before == after == []

@@ -96,7 +96,7 @@ async def print_roles(connection: asyncpg.Connection[Any]) -> RolesScript:
                 why="a script for a superuser must hold what it shows",
                 next_step="rename it: ALTER DATABASE ... RENAME TO, ALTER ROLE ... RENAME TO",
             )
-    text = _filled((sql_root() / "roles.sql").read_text(encoding="utf-8"), connection, row)
+    text = fill_script(connection, row)
     needed = not (row["superuser"] or row["may_create_roles"])
     return RolesScript(text, row["role"], needed)
 
@@ -109,7 +109,9 @@ async def _see(connection: asyncpg.Connection[Any]) -> Mapping[str, Any]:
     return dict(row)
 
 
-def _filled(text: str, connection: asyncpg.Connection[Any], seen: Mapping[str, Any]) -> str:
+def fill_script(connection: asyncpg.Connection[Any], seen: Mapping[str, Any]) -> str:
+    """The script for the database and the role that see_installation saw."""
+    text = (sql_root() / "roles.sql").read_text(encoding="utf-8")
     roles = Roles(seen["hex"])
     inherit = "NOINHERIT" if membership_has_options(connection) else "INHERIT"
     values = {

@@ -64,7 +64,7 @@ async def find_breaches(connection: asyncpg.Connection[Any], roles: Roles) -> li
             *await connection.fetch(sql("find_breached_functions")),
             *await connection.fetch(sql("find_breached_grants"), roles.prefix),
         ]
-        breaches = [Breach(row["what"], row["mend"]) for row in found]
+        breaches = [Breach(row["what"], f"{row['mend']};") for row in found]
         try:
             breaches += [Breach(*one) for one in await find_replaced_functions(connection)]
         except UNSEEN as error:
@@ -87,7 +87,7 @@ async def _breaches_of(
     owner = await schema_owner(connection, source)
     if owner != roles.source(source):
         what = f"the schema {source} belongs to {owner}"
-        mend = f"ALTER SCHEMA {quoted(source)} OWNER TO {roles.source(source)}"
+        mend = f"ALTER SCHEMA {quoted(source)} OWNER TO {roles.source(source)};"
         return [Breach(what, mend)]
     findings = await inspect_schema(connection, roles, source)
     if findings:  # what is admitted comes first: the rest could not be compared
@@ -150,7 +150,7 @@ def _compare(
         relation, part = key
         place = f"{source}.{relation}" if relation else f"the schema {source}"
         statements = made_by[key]
-        yield Breach(f"{place}: {part}: {_difference(should, there)}", "; ".join(statements))
+        yield Breach(f"{place}: {part}: {_difference(should, there)}", f"{'; '.join(statements)};")
 
 
 def _difference(should: str, there: str) -> str:

@@ -1,6 +1,7 @@
 -- describe_functions: harvestd's functions as the catalog has them.
 --
--- $1 schema_name  text  'harvestd', or where copies are; harvestd_api's have '_api' after it
+-- $1 schema_name  text  'harvestd', or where copies are; harvestd_api's and harvestd_keeper's have
+--    '_api' and '_keeper' after it
 -- -> name (that of the original), face (what CREATE OR REPLACE cannot change), does
 --
 -- Whose rights they have and where they look names up is asked by find_breached_functions.
@@ -20,5 +21,5 @@ SELECT format('harvestd%s.%I(%s)', substr(place.nspname, length($1::text) + 1), 
 FROM pg_catalog.pg_proc AS function
 JOIN pg_catalog.pg_namespace AS place ON place.oid = function.pronamespace
 JOIN pg_catalog.pg_language AS language ON language.oid = function.prolang
-WHERE place.nspname IN ($1::text, $1::text || '_api')
+WHERE place.nspname IN ($1::text, $1::text || '_api', $1::text || '_keeper')
 ORDER BY name;

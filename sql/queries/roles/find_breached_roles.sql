@@ -20,6 +20,22 @@ CROSS JOIN LATERAL (VALUES ('SUPERUSER', ours.rolsuper), ('BYPASSRLS', ours.rolb
 WHERE attribute.there
   AND NOT (ours.keeper AND attribute.name = 'CREATEROLE')
 UNION ALL
+SELECT format('the keeper %s may make no logins', ours.rolname),
+       format('ALTER ROLE %I CREATEROLE', ours.rolname)
+FROM ours
+JOIN pg_catalog.pg_namespace AS place
+  ON place.nspname = 'harvestd_keeper' AND place.nspowner = ours.oid
+WHERE ours.keeper AND NOT ours.rolcreaterole
+UNION ALL
+SELECT format('the schema harvestd_keeper belongs to %s',
+              pg_catalog.pg_get_userbyid(place.nspowner)),
+       CASE WHEN ours.oid IS NULL THEN 'DROP SCHEMA harvestd_keeper CASCADE'
+            ELSE format('ALTER SCHEMA harvestd_keeper OWNER TO %I', ours.rolname) END
+FROM pg_catalog.pg_namespace AS place
+LEFT JOIN ours ON ours.keeper
+WHERE place.nspname = 'harvestd_keeper'  -- that of a clone's original is not used there
+  AND pg_catalog.pg_get_userbyid(place.nspowner) !~ '^harvestd_[0-9a-f]{8}_keeper$'
+UNION ALL
 SELECT format('the role %s can log in', ours.rolname), format('ALTER ROLE %I NOLOGIN', ours.rolname)
 FROM ours
 WHERE ours.nobodys AND ours.rolcanlogin

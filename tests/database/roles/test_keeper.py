@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from harvestd.database.functions import find_replaced_functions
 from harvestd.database.keeper import FUNCTIONS, has_keeper, print_roles
 from harvestd.database.logins import (
     drop_source_role,
@@ -261,12 +262,15 @@ async def test_a_clone_brings_a_keeper_that_is_not_its_own(
     try:
         async with closing(await asyncpg.connect(url)) as clone:
             assert not await has_keeper(clone)
+            # Whose names are in them is no difference.
+            assert await find_replaced_functions(clone) == []
             with pytest.raises(DatabaseError, match="--print-roles"):
                 await ensure_roles(clone)
         await make_keeper(server, url)
         async with closing(await asyncpg.connect(url)) as clone:
             own = await ensure_roles(clone)
             assert await has_keeper(clone)
+            assert await find_replaced_functions(clone) == []
             await ensure_seat(clone, own, 1, VERIFIER)
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await clone.execute("SELECT harvestd_keeper.seat($1, $2)", roles.seat(1), VERIFIER)
