@@ -33,6 +33,11 @@ OTHER_RESULT = (
     "REVOKE EXECUTE ON FUNCTION harvestd_api.set_bookmark(text, jsonb) FROM PUBLIC;"
     "ALTER FUNCTION harvestd_api.set_bookmark(text, jsonb) OWNER TO app"
 )
+OTHER_TRIGGER = (
+    "CREATE OR REPLACE TRIGGER harvestd_note_delete AFTER DELETE ON tenant_data_source_config"
+    " REFERENCING OLD TABLE AS changed FOR EACH STATEMENT WHEN (false)"
+    " EXECUTE FUNCTION harvestd.note_config_change()"
+)
 ONE_MORE = (
     "CREATE FUNCTION harvestd_api.tenant(integer) RETURNS text"
     f" LANGUAGE sql {DEFINER} AS $$ SELECT 'acme' $$;"
@@ -68,7 +73,8 @@ async def run(url: str, statements: str) -> None:
 async def broken(wall: Wall, server: Cluster, statement: str) -> list[Breach]:
     """What is found after a superuser ran ``statement``; braces hold names of roles."""
     names = {name: getattr(wall.roles, name) for name in ("daemon", "exec", "reader")}
-    said = statement.format(**names, source=wall.roles.source("shop"), seat=wall.roles.seat(1))
+    names |= {"source": wall.roles.source("shop"), "base": database_of(wall.url)}
+    said = statement.format(**names, seat=wall.roles.seat(1))
     await run(server.admin_url(database_of(wall.url)), said)
     return await find_breaches(wall.daemon, wall.roles)
 
@@ -129,6 +135,27 @@ async def test_a_wall_that_is_whole_has_no_breach_and_looking_leaves_nothing(wal
         (OTHER_RESULT, "harvestd_api.set_bookmark(text, jsonb) is not the function"),
         ("DROP FUNCTION harvestd_api.checkpoint(timestamptz)", "time zone) is missing"),
         (ONE_MORE, "harvestd_api.tenant(integer) is none of harvestd's functions"),
+        ("DROP TRIGGER harvestd_keep_holder ON data_source_run", "on public.data_source_run is mi"),
+        ("DROP TRIGGER harvestd_hand_set_date ON data_source_run", "harvestd_hand_set_date on"),
+        ("DROP TRIGGER harvestd_note_update ON tenant", "note_update on public.tenant is missing"),
+        (OTHER_TRIGGER, "on public.tenant_data_source_config is not the one that harvestd made"),
+        ("ALTER TABLE data_source_run DISABLE TRIGGER harvestd_keep_holder", "(enabled: D)"),
+        ("ALTER TABLE tenant ENABLE REPLICA TRIGGER harvestd_note_insert", "not fire (enabled: R)"),
+        ("ALTER DATABASE {base} SET session_replication_role = replica", "of everybody is replica"),
+        ("ALTER DATABASE {base} SET row_security = off", "row_security of everybody is off"),
+        ("ALTER ROLE {source} SET session_replication_role = replica", "of the role {source} is"),
+        (
+            "ALTER ROLE app IN DATABASE {base} SET row_security = off",
+            "row_security of the role app",
+        ),
+        (
+            "GRANT SET ON PARAMETER session_replication_role TO {exec}",
+            "{exec} may SET the parameter",
+        ),
+        (
+            "GRANT SET ON PARAMETER session_replication_role TO PUBLIC",
+            "PUBLIC may SET the parameter",
+        ),
     ],
 )
 async def test_what_is_broken_is_said_and_mended_by_the_statement_that_is_said(
@@ -143,6 +170,14 @@ async def test_what_is_broken_is_said_and_mended_by_the_statement_that_is_said(
         mend = textwrap.indent(one.mend, " " * 8)
         await run(server.admin_url(database_of(wall.url)), mend)
     assert await find_breaches(wall.daemon, wall.roles) == []
+
+
+async def test_what_a_superuser_has_set_for_a_login_of_its_own_is_no_breach(
+    wall: Wall, server: Cluster
+) -> None:
+    said = f"ALTER ROLE postgres IN DATABASE {database_of(wall.url)} SET "
+    tool = f"{said} session_replication_role = replica; {said} row_security = off"
+    assert await broken(wall, server, tool) == []
 
 
 async def test_every_function_of_harvestd_is_known_by_its_migration(wall: Wall) -> None:

@@ -17,6 +17,7 @@ from harvestd.database.functions import find_replaced_functions
 from harvestd.database.pool import LOST, translate
 from harvestd.database.roles import Roles
 from harvestd.database.statements import sql
+from harvestd.database.triggers import find_broken_triggers
 from harvestd.loading.finishing import (
     Part,
     Relation,
@@ -39,6 +40,7 @@ MAY_LOOK = (
     "look again when no table is locked, as a role that may create schemas in this database and "
     "is a member of the data source's role"
 )
+OWN = (("functions", find_replaced_functions), ("triggers", find_broken_triggers))
 Described: TypeAlias = Mapping[tuple[str, str], str]
 """By relation ('' for the schema) and part, what the catalog says of it."""
 
@@ -52,7 +54,7 @@ class Breach:
 
 
 async def find_breaches(connection: asyncpg.Connection[Any], roles: Roles) -> list[Breach]:
-    """Everything in roles, functions and the applied data sources that breaks the wall.
+    """All that breaks the wall: in roles, settings, functions, triggers, applied data sources.
 
     Changes nothing; copies of the tables, without rows, are made and rolled back.
     A data source that cannot be looked at is one of the answers.
@@ -63,12 +65,14 @@ async def find_breaches(connection: asyncpg.Connection[Any], roles: Roles) -> li
             *await connection.fetch(sql("find_breached_roles"), roles.prefix),
             *await connection.fetch(sql("find_breached_functions")),
             *await connection.fetch(sql("find_breached_grants"), roles.prefix),
+            *await connection.fetch(sql("find_breached_settings"), roles.prefix),
         ]
         breaches = [Breach(row["what"], f"{row['mend']};") for row in found]
-        try:
-            breaches += [Breach(*one) for one in await find_replaced_functions(connection)]
-        except UNSEEN as error:
-            breaches.append(Breach(f"functions of harvestd: not looked at: {error}", MAY_LOOK))
+        for kind, find in OWN:
+            try:
+                breaches += [Breach(*one) for one in await find(connection)]
+            except UNSEEN as error:
+                breaches.append(Breach(f"{kind} of harvestd: not looked at: {error}", MAY_LOOK))
         for row in await connection.fetch(sql("list_applied_sources")):
             source = row["data_source"]
             try:
