@@ -99,13 +99,14 @@ BEGIN
                     '[$][A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$')) IS NOT TRUE THEN
         RAISE EXCEPTION 'not a SCRAM verifier' USING ERRCODE = '42501';
     END IF;
-    EXECUTE format('ALTER ROLE %I PASSWORD %L', role, verifier);
+    EXECUTE format('ALTER ROLE %I PASSWORD %L VALID UNTIL %L', role, verifier, 'infinity');
     EXECUTE format('ALTER ROLE %I RESET ALL', role);
     EXECUTE format('ALTER ROLE %I IN DATABASE %I RESET ALL', role, current_database());
 END
 $$;
 
--- The login of a seat, on which SQL of plugins runs: made where missing, with a new password.
+-- The login of a seat, on which SQL of plugins runs: made where missing, with a new password, and
+-- neither expired nor held to fewer connections than it needs.
 CREATE FUNCTION harvestd_keeper.seat(role text, verifier text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -120,7 +121,7 @@ BEGIN
     IF NOT pg_has_role(session_user, role::name, 'USAGE') THEN
         EXECUTE format('GRANT %I TO %I{with_rights}', role, session_user);
     END IF;
-    EXECUTE format('ALTER ROLE %I LOGIN', role);
+    EXECUTE format('ALTER ROLE %I {seat_options}', role);
     PERFORM harvestd_keeper.set_password(role, verifier);
 END
 $$;
@@ -146,6 +147,7 @@ BEGIN
             EXECUTE format('GRANT %I TO %I{to_act}', role, maker);
         END IF;
     END LOOP;
+    EXECUTE format('ALTER ROLE %I CONNECTION LIMIT -1', role);
     PERFORM harvestd_keeper.set_password(role, verifier);
 END
 $$;

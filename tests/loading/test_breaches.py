@@ -117,6 +117,15 @@ async def test_a_wall_that_is_whole_has_no_breach_and_looking_leaves_nothing(wal
         ("ALTER ROLE {source} CREATEROLE", "{source} has CREATEROLE"),
         ("CREATE ROLE {seat} LOGIN; GRANT {daemon} TO {seat}", "{seat} is a member of {daemon}"),
         ("CREATE ROLE {seat} NOLOGIN", "the seat {seat} cannot log in"),
+        (
+            "CREATE ROLE {seat} LOGIN VALID UNTIL '2001-02-03 UTC'; GRANT {exec} TO {seat}",
+            "the password of the login {seat} was valid until 2001-02-03",
+        ),
+        (
+            "CREATE ROLE {seat} LOGIN CONNECTION LIMIT 0; GRANT {exec} TO {seat}",
+            "the login {seat} may have 0 connection(s)",
+        ),
+        ("ALTER ROLE {source} CONNECTION LIMIT 0", "the login {source} may have 0 connection(s)"),
         ("CREATE ROLE {seat} LOGIN", "the seat {seat} is no member of {exec}"),
         ("GRANT {daemon} TO pg_monitor", "pg_monitor is a member of {daemon}"),
         ("GRANT EXECUTE ON FUNCTION harvestd_api.guard() TO PUBLIC", "everybody may call"),

@@ -17,10 +17,9 @@ import asyncpg
 from harvestd.database.pool import LOST, translate
 from harvestd.database.roles import (
     NAME_BYTES_MAX,
-    SEAT_CONNECTIONS_MAX,
     Roles,
     membership,
-    membership_has_options,
+    seat_options,
 )
 from harvestd.database.statements import sql, sql_root
 from harvestd.errors import DatabaseError
@@ -113,7 +112,6 @@ def fill_script(connection: asyncpg.Connection[Any], seen: Mapping[str, Any]) ->
     """The script for the database and the role that see_installation saw."""
     text = (sql_root() / "roles.sql").read_text(encoding="utf-8")
     roles = Roles(seen["hex"])
-    inherit = "NOINHERIT" if membership_has_options(connection) else "INHERIT"
     values = {
         "hex": roles.hex,
         "prefix": roles.prefix,
@@ -123,7 +121,7 @@ def fill_script(connection: asyncpg.Connection[Any], seen: Mapping[str, Any]) ->
         "with_rights": membership(connection, inherit=True, set_=False),
         "to_become": membership(connection, inherit=False, set_=True),
         "to_act": membership(connection, inherit=True, set_=True),
-        "seat_options": f"LOGIN {inherit} CONNECTION LIMIT {SEAT_CONNECTIONS_MAX}",
+        "seat_options": seat_options(connection),
         "source_bytes": str(NAME_BYTES_MAX - len(f"{roles.prefix}src_")),
     }
     # In one pass: a name that looks like a placeholder is not filled again.

@@ -19,13 +19,12 @@ import asyncpg
 
 from harvestd.database.keeper import Keeper, keeper_serves
 from harvestd.database.roles import (
-    SEAT_CONNECTIONS_MAX,
     SOURCE_FUNCTIONS,
     Roles,
     changing_roles,
     join_role,
     membership,
-    membership_has_options,
+    seat_options,
     see_role,
     this_database,
 )
@@ -124,19 +123,17 @@ class Statements:
     async def seat(self, name: str, verifier: str) -> None:
         connection = self.connection
         seen = await see_role(connection, name)
+        options = seat_options(connection)
         if not seen["made"]:
-            inherit = "NOINHERIT" if membership_has_options(connection) else "INHERIT"
-            limit = f"CONNECTION LIMIT {SEAT_CONNECTIONS_MAX}"
-            await connection.execute(f"CREATE ROLE {name} LOGIN {inherit} {limit}")
+            await connection.execute(f"CREATE ROLE {name} {options}")
         sits = "SELECT pg_catalog.pg_has_role($1::text::name, $2::text::name, 'USAGE')"
         if not await connection.fetchval(sits, name, self.roles.exec):
-            options = membership(connection, inherit=True, set_=False)
-            await connection.execute(f"GRANT {self.roles.exec} TO {name}{options}")
+            joins = membership(connection, inherit=True, set_=False)
+            await connection.execute(f"GRANT {self.roles.exec} TO {name}{joins}")
         if not seen["member"] and not seen["superuser"]:
             await join_role(connection, name, set_=False)
-        await connection.execute(f"ALTER ROLE {name} LOGIN PASSWORD '{verifier}'")
-        # Any login may give itself settings, and they would greet the next tenant's run.
-        await self._reset(name)
+        await connection.execute(f"ALTER ROLE {name} {options}")
+        await self._set_password(name, verifier)
 
     async def source(self, name: str, verifier: str) -> None:
         connection = self.connection
@@ -146,8 +143,8 @@ class Statements:
         if not seen["member"] and not seen["superuser"]:
             await join_role(connection, name, set_=True)  # for CREATE SCHEMA ... AUTHORIZATION
         await self._let_migrator_make_schemas(name)
-        await connection.execute(f"ALTER ROLE {name} PASSWORD '{verifier}'")
-        await self._reset(name)
+        await connection.execute(f"ALTER ROLE {name} CONNECTION LIMIT -1")
+        await self._set_password(name, verifier)
 
     async def open_source(self, name: str) -> None:
         await self.connection.execute(f"ALTER ROLE {name} LOGIN")
@@ -178,7 +175,11 @@ class Statements:
             options = membership(self.connection, inherit=True, set_=True)
             await self.connection.execute(f"GRANT {name} TO {migrator}{options}")
 
-    async def _reset(self, name: str) -> None:
+    async def _set_password(self, name: str, verifier: str) -> None:
+        await self.connection.execute(
+            f"ALTER ROLE {name} PASSWORD '{verifier}' VALID UNTIL 'infinity'"
+        )
+        # Any login may give itself settings, and they would greet the next tenant's run.
         base = await this_database(self.connection)
         await self.connection.execute(f"ALTER ROLE {name} RESET ALL")
         await self.connection.execute(f"ALTER ROLE {name} IN DATABASE {base} RESET ALL")

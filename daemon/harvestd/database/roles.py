@@ -246,6 +246,12 @@ def membership(connection: asyncpg.Connection[Any], *, inherit: bool, set_: bool
     return options if membership_has_options(connection) else ""
 
 
+def seat_options(connection: asyncpg.Connection[Any]) -> str:
+    """What follows CREATE ROLE or ALTER ROLE of a seat."""
+    inherit = "NOINHERIT" if membership_has_options(connection) else "INHERIT"
+    return f"LOGIN {inherit} CONNECTION LIMIT {SEAT_CONNECTIONS_MAX}"
+
+
 def membership_has_options(connection: asyncpg.Connection[Any]) -> bool:
     """Since PostgreSQL 16 INHERIT and SET belong to a membership, before that to the member."""
     return connection.get_server_version().major >= 16

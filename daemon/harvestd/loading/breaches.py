@@ -15,7 +15,7 @@ import asyncpg
 
 from harvestd.database.functions import find_replaced_functions
 from harvestd.database.pool import LOST, translate
-from harvestd.database.roles import Roles
+from harvestd.database.roles import SEAT_CONNECTIONS_MAX, Roles
 from harvestd.database.statements import sql
 from harvestd.database.triggers import find_broken_triggers
 from harvestd.loading.finishing import (
@@ -62,7 +62,7 @@ async def find_breaches(connection: asyncpg.Connection[Any], roles: Roles) -> li
     """
     try:
         found = [
-            *await connection.fetch(sql("find_breached_roles"), roles.prefix),
+            *await connection.fetch(sql("find_breached_roles"), roles.prefix, SEAT_CONNECTIONS_MAX),
             *await connection.fetch(sql("find_breached_functions")),
             *await connection.fetch(sql("find_breached_grants"), roles.prefix),
             *await connection.fetch(sql("find_breached_settings"), roles.prefix),

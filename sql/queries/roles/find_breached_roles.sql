@@ -1,6 +1,7 @@
 -- find_breached_roles: what roles of this database are, or belong to, that breaks the wall.
 --
--- $1 prefix  text  what their names begin with
+-- $1 prefix       text     what their names begin with
+-- $2 connections  integer  that a seat needs
 -- -> what, mend (a statement)
 WITH ours AS (
     SELECT role.*,
@@ -44,6 +45,18 @@ SELECT format('the seat %s cannot log in', ours.rolname),
        format('ALTER ROLE %I LOGIN', ours.rolname)
 FROM ours
 WHERE ours.seat AND NOT ours.rolcanlogin
+UNION ALL
+SELECT format('the password of the login %s was valid until %s', ours.rolname, ours.rolvaliduntil),
+       format('ALTER ROLE %I VALID UNTIL %L', ours.rolname, 'infinity')
+FROM ours
+WHERE NOT ours.nobodys AND ours.rolvaliduntil <= now()
+UNION ALL
+SELECT format('the login %s may have %s connection(s)', ours.rolname, ours.rolconnlimit),
+       format('ALTER ROLE %I CONNECTION LIMIT %s', ours.rolname,
+              CASE WHEN ours.seat THEN $2::integer ELSE -1 END)
+FROM ours
+WHERE ours.seat AND ours.rolconnlimit BETWEEN 0 AND $2::integer - 1
+   OR NOT ours.nobodys AND ours.rolconnlimit = 0
 UNION ALL
 SELECT format('the seat %s is no member of %sexec', ours.rolname, $1::text),
        format('GRANT %I TO %I%s', $1::text || 'exec', ours.rolname,

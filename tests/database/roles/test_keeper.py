@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import asyncpg
@@ -110,6 +111,26 @@ async def test_a_seat_loses_what_it_has_set_for_its_login(
     seat = await seated(server, connection, migrated_database, roles)
     assert await seat.fetchval("SHOW search_path") == '"$user", public'
     await seat.close()
+
+
+@pytest.mark.parametrize("by", ["statements", "a keeper"])
+async def test_a_login_that_expired_or_may_not_connect_is_mended_with_its_new_password(
+    server: Cluster, migrated_database: str, connection: Connection, by: str
+) -> None:
+    if by == "a keeper":
+        await make_keeper(server, migrated_database)
+    async with without_createrole(server) if by == "a keeper" else nullcontext():
+        roles = await ensure_roles(connection)
+        await ensure_seat(connection, roles, 7, VERIFIER)
+        await ensure_source_role(connection, roles, "git", VERIFIER)
+        for name in (roles.seat(7), roles.source("git")):
+            spoilt = f"ALTER ROLE {name} VALID UNTIL '2001-02-03' CONNECTION LIMIT 0"
+            await query(server.admin_url(), spoilt)
+        await ensure_seat(connection, roles, 7, VERIFIER)
+        await ensure_source_role(connection, roles, "git", VERIFIER)
+
+    for name in (roles.seat(7), roles.source("git")):
+        await (await login(server, migrated_database, name, "word")).close()
 
 
 @pytest.mark.parametrize("function", ["seat", "source"])
