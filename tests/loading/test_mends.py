@@ -157,7 +157,7 @@ async def test_what_no_ddl_does_is_told_in_words(filled: Wall) -> None:
         [
             (
                 "CREATE TABLE IF NOT EXISTS shop.u (\n    tenant_id text",
-                "CREATE TABLE IF NOT EXISTS shop.u (\n    tenant_id varchar",
+                'CREATE TABLE IF NOT EXISTS shop.u (\n    tenant_id text COLLATE "C"',
             )
         ]
     )

@@ -86,6 +86,34 @@ async def test_a_preview_tells_why_an_apply_would_be_refused(kept: Wall) -> None
     assert await definition(kept) == before
 
 
+@pytest.mark.parametrize(
+    ("said", "edited", "what", "mend"),
+    [
+        (
+            "CONSTRAINT u_pkey PRIMARY KEY (tenant_id, id)",
+            "CONSTRAINT u_pkey PRIMARY KEY (id)",
+            "the key u_pkey on shop.u does not begin with tenant_id (line 28)",
+            "put tenant_id first: PRIMARY KEY (tenant_id, ...), UNIQUE (tenant_id, ...)",
+        ),
+        (
+            BEFORE[BEFORE.index("CREATE TABLE IF NOT EXISTS shop.u") :],
+            "CREATE TABLE IF NOT EXISTS shop.u (id int, t_id int)",
+            "the table shop.u has no column tenant_id of type text (line 24)",
+            "begin its columns with: tenant_id text NOT NULL",
+        ),
+    ],
+)
+async def test_what_the_wall_forbids_is_told_before_what_the_tables_lack_of_it(
+    said: str, edited: str, what: str, mend: str, kept: Wall
+) -> None:
+    assert said in BEFORE
+    file = BEFORE.replace(said, edited)
+
+    for refused in ((await preview(kept, file)).refused, await kept.refusal(file)):
+        assert refused is not None
+        assert (refused.what, refused.next_step) == (what, mend)
+
+
 async def test_a_preview_of_a_new_source_tells_all_that_it_makes(wall: Wall) -> None:
     told = await preview(wall, GOOD)
 

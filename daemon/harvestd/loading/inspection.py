@@ -135,12 +135,15 @@ async def inspect_schema(
     owner = roles.source(source)
     objects = await connection.fetch(sql("inspect_objects"), source, owner)
     findings = list(_foreign_objects(objects, owner))
-    for check in CHECKS:
-        rows = await connection.fetch(sql(check), source)
-        findings += [_finding(row) for row in rows]
+    findings += await inspect_made(connection, source)
     findings += _strangers(await list_grants(connection, source, owner), roles)
     # A materialised view may be found as an object and by its name: once is enough.
     return list(dict.fromkeys(findings))
+
+
+async def inspect_made(connection: asyncpg.Connection[Any], source: str) -> list[Finding]:
+    """What the wall does not admit of the tables, keys and expressions that the schema holds."""
+    return [_finding(row) for check in CHECKS for row in await connection.fetch(sql(check), source)]
 
 
 async def list_relations(connection: asyncpg.Connection[Any], source: str) -> list[Relation]:

@@ -20,9 +20,11 @@ from harvestd.database.transaction import whole_transaction
 from harvestd.errors import SchemaRefused
 from harvestd.loading.ddl import DdlStatement
 from harvestd.loading.described import Described, describe_schema
+from harvestd.loading.inspection import inspect_made
 from harvestd.loading.refusals import (
     LOCK_SECONDS,
     STATEMENT_SECONDS,
+    all_found,
     failed,
     fails_on_empty,
     left_transaction,
@@ -46,7 +48,8 @@ TRANSACTION_AFTER = "SELECT pg_catalog.pg_current_xact_id()::text AS after"
 class OnEmpty:
     """What a file makes on an empty schema, or why that is not known.
 
-    ``refused``: it fails there; ``unknown``: the daemon's role may not try.
+    ``refused``: it fails there, or what it makes breaks the wall; ``unknown``: the daemon's role
+    may not try.
     """
 
     described: Described | None = None
@@ -113,6 +116,9 @@ async def run_on_empty(
             except asyncpg.InsufficientPrivilegeError as error:
                 return OnEmpty(unknown=error.message or "permission denied")
             await run_file(own, source, statements)
+            # First: what the comparison asks for is what the file says, admitted or not.
+            if findings := await inspect_made(own, source):
+                return OnEmpty(refused=all_found(source, findings, statements))
             made = await describe_schema(own, source)
     except SchemaRefused as refused:
         return OnEmpty(refused=fails_on_empty(refused))
