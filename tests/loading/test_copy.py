@@ -6,13 +6,14 @@ import asyncio
 import resource
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from harvestd.database import step
 from harvestd.database.pool import Database
-from harvestd.errors import HarvestdError, LeaseLost, RunError, WindowRefused, WriteRefused
+from harvestd.errors import LeaseLost, RunError, WindowRefused, WriteRefused
 from harvestd.loading.facade import rows_written_by
 from harvestd.loading.rows import BATCH_ROWS_MAX
 from harvestd.loading.spool import MEMORY_BYTES_MAX
@@ -91,18 +92,49 @@ async def test_a_copy_cancelled_between_its_batches_leaves_nothing_and_is_repeat
     assert await shop.rows(COUNT) == [(4_000, 4_000)]
 
 
-@pytest.mark.parametrize(("days", "error"), [(0, WindowRefused), (1.5, WindowRefused)])
-async def test_a_date_outside_the_window_appends_nothing(
-    shop: Shop, days: float, error: type[HarvestdError]
+@pytest.mark.parametrize("until", ["start", "after the end", "the last of all"])
+async def test_a_date_outside_the_window_appends_nothing_and_is_told_in_words(
+    shop: Shop, until: str
 ) -> None:
     binding = await shop.claims_run_of("acme")
     assert binding.covers is not None
+    start, end = binding.covers.start, binding.covers.end
+    date = {
+        "start": start,
+        "after the end": end + DAY,
+        "the last of all": datetime.max.replace(tzinfo=UTC),  # the driver sends infinity
+    }[until]
     db = shop.db(binding)
 
-    with pytest.raises(error):
-        await db.copy("event", [{"n": 1}], binding.covers.start + days * DAY)
+    with pytest.raises(WindowRefused) as refused:
+        await db.copy("event", [{"n": 1}], date)
 
+    assert refused.value.what == f"copy does not take {date}"
+    assert f"one after {start} and at most {end}" in refused.value.why
+    assert refused.value.next_step.startswith("copy until the newest date")
     assert (await shop.rows(COUNT), rows_written_by(db)) == ([(0, 0)], 0)
+
+
+async def test_a_date_that_goes_back_is_told_with_its_call_whoever_sends_it(shop: Shop) -> None:
+    binding = await shop.claims_run_of("acme")
+    assert binding.covers is not None
+    early, late = binding.covers.end - DAY / 4, binding.covers.end - DAY / 8
+    db = shop.db(binding)
+    await db.copy("event", [{"n": 1}], late)
+
+    for call, sending in (
+        ("copy", db.copy("event", [{"n": 1}], early)),
+        ("checkpoint", db.checkpoint(early)),
+    ):
+        with pytest.raises(WindowRefused) as refused:
+            await sending
+        assert refused.value.what == (
+            f"{call} does not take {early}: it goes back, behind what this window has covered "
+            "already"
+        )
+    with pytest.raises(WindowRefused) as refused:
+        await db.fetch("SELECT harvestd_api.checkpoint($1)", early)
+    assert refused.value.what == "checkpoint does not take this date"
 
 
 async def test_a_run_that_was_taken_over_appends_nothing(shop: Shop) -> None:

@@ -29,6 +29,7 @@ from harvestd.errors import WriteRefused
 from harvestd.loading.arguments import as_sent
 from harvestd.loading.blame import refused_by_server
 from harvestd.loading.bookmarks import bookmark_text, checked_bookmark
+from harvestd.loading.covering import check_date, refused_date
 from harvestd.loading.fenced import Fenced
 from harvestd.loading.joined import RawConnection
 from harvestd.loading.rows import batches
@@ -163,7 +164,7 @@ class Db:
         Raises: WriteRefused (the table has a key; the script is a snapshot, or looks back; a
         value does not fit), WindowRefused, LeaseLost, Unreachable, RunError (no room).
         """
-        _check_date(until, "copy")
+        check_date(until, "copy")
         shape = await self._shapes.of(self._fenced.source, checked_name(table, "table"))
         _check_appends(shape, self._fenced.binding)
         appended = 0
@@ -182,7 +183,8 @@ class Db:
                         await seat.connection.execute(statement, *sent)
                     appended += group.rows
                 await step("checkpoint")
-                await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", until)
+                with refused_date(self._fenced.binding, until, "copy"):
+                    await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", until)
         self._rows_written += appended
         return appended
 
@@ -248,10 +250,11 @@ class Db:
 
         Raises: WindowRefused, LeaseLost, Unreachable.
         """
-        _check_date(date, "checkpoint")
+        check_date(date, "checkpoint")
         await step("checkpoint")
         async with self._fenced.seat() as seat:
-            await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", date)
+            with refused_date(self._fenced.binding, date, "checkpoint"):
+                await seat.connection.execute("SELECT harvestd_api.checkpoint($1)", date)
 
     async def bookmark(self, name: str) -> Any:
         """The JSON value kept under ``name`` for this run, or None."""
@@ -303,14 +306,6 @@ class Db:
         async with self._fenced.seat() as seat:
             sent = await as_sent(seat, self._fenced.source, query, arguments)
             return await seat.connection.fetchval(query, *sent)
-
-
-def _check_date(date: object, call: str) -> None:
-    if not isinstance(date, datetime) or date.tzinfo is None:
-        raise WriteRefused(
-            f"{call} needs a datetime with a time zone",
-            next_step="use datetime.now(UTC) or datetime.fromisoformat('...+00:00')",
-        )
 
 
 def _check_appends(shape: TableShape, binding: Binding) -> None:

@@ -23,8 +23,9 @@ import asyncpg
 
 from harvestd.database.pool import LOST, translate
 from harvestd.database.step import step
-from harvestd.errors import DatabaseError, LeaseLost, RunError, WindowRefused, WriteRefused
+from harvestd.errors import DatabaseError, LeaseLost, RunError, WriteRefused
 from harvestd.loading.arguments import as_sent, checked_query, refused_argument
+from harvestd.loading.covering import OUTSIDE_WINDOW, window_refused
 from harvestd.loading.joined import RawConnection, Transaction, outlived
 from harvestd.loading.rows import BATCH_ROWS_MAX
 from harvestd.loading.seats import Binding, Seat
@@ -262,12 +263,8 @@ class Fenced:
         message = str(getattr(error, "message", ""))
         if sqlstate == "HD001":
             return LeaseLost(str(self._binding.key))
-        if sqlstate == "HD002":
-            return WindowRefused(
-                message,
-                why="a checkpoint lies in its window: start < date <= end, and never goes back",
-                next_step="checkpoint the newest date that is wholly loaded, or leave it out",
-            )
+        if sqlstate == OUTSIDE_WINDOW:
+            return window_refused(self._binding)
         if sqlstate == "HD003":
             return WriteRefused(message, why="each script writes to its own data source's schema")
         if (refused := refused_argument(error)) is not None:
