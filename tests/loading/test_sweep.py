@@ -234,6 +234,7 @@ async def test_keys_are_those_of_the_primary_key_whichever_was_made_first(shop: 
         ("event", {}, [1], "cannot be swept"),
         ("plan", {}, [()], "cannot be swept"),
         ("nothing", {}, [1], "there is no table shop.nothing"),
+        ("tickets", {}, [1], "there is no table shop.tickets: did you mean ticket?"),
         ("item", 7, [1], "the scope of a sweep is given as int"),
         ("item", {"tenant_id": "globex"}, [1], "cannot be limited by tenant_id"),
         ("item", {"written_at": None}, [1], "cannot be limited by written_at"),

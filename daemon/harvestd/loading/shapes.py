@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from harvestd.database.pool import Database
@@ -31,11 +32,7 @@ class Shapes:
         if shape is None:
             columns = await self._line.fetch("read_table_shape", schema, table)
             if not columns:
-                raise WriteRefused(
-                    f"there is no table {schema}.{table}",
-                    why="the source's schema.sql does not make it, or was refused",
-                    next_step="add it to schema.sql; the log says why a schema was refused",
-                )
+                raise await self._missing(schema, table)
             keys = await self._line.fetch("read_unique_keys", schema, table)
             shape = TableShape(
                 schema=schema,
@@ -45,6 +42,18 @@ class Shapes:
             )
             self._shapes[(schema, table)] = shape
         return shape
+
+    async def _missing(self, schema: str, table: str) -> WriteRefused:
+        names = [row["name"] for row in await self._line.fetch("list_table_names", schema)]
+        meant = difflib.get_close_matches(table, names, n=1)
+        return WriteRefused(
+            f"there is no table {schema}.{table}"
+            + (f": did you mean {meant[0]}?" if meant else ""),
+            why="the source's schema.sql does not make it, or was refused",
+            next_step=f"call it {meant[0]}, or add {table} to schema.sql"
+            if meant
+            else "add it to schema.sql; the log says why a schema was refused",
+        )
 
     def upsert(self, shape: TableShape, columns: tuple[str, ...], key: Sequence[str]) -> str:
         """The statement that upserts these columns by this key.  Raises: WriteRefused."""
