@@ -6,7 +6,11 @@ reduced to SQLSTATE and names where they are translated (``database/pool.py``).
 
 from __future__ import annotations
 
+import difflib
 from datetime import datetime
+
+SIMILAR_KEY = 0.8
+"""Keys of one source begin alike: DESK_TOKN is DESK_TOKEN, DESK_URL is not."""
 
 
 class HarvestdError(Exception):
@@ -167,11 +171,14 @@ class MissingKey(TenantConfigError, KeyError):
 
     def __init__(self, key: str, *, present: list[str], tenant_id: str, source: str) -> None:
         there = ", ".join(present) or "none"
+        meant = difflib.get_close_matches(str(key), present, n=1, cutoff=SIMILAR_KEY)
+        add = f"harvestd config set {tenant_id} {source} {key}"
         TenantConfigError.__init__(
             self,
-            f"the configuration has no key {key!r}",
+            f"the configuration has no key {key!r}"
+            + (f": did you mean {meant[0]!r}?" if meant else ""),
             why=f"keys of {source} for tenant {tenant_id}: {there}",
-            next_step=f"harvestd config set {tenant_id} {source} {key}",
+            next_step=f"ask for env[{meant[0]!r}] in the script, or {add}" if meant else add,
         )
 
     __str__ = HarvestdError.__str__

@@ -5,6 +5,7 @@ Pure: a graph is a value computed once and shared by all tenants with the same s
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from harvestd.catalog.script import Script
 from harvestd.terms import ScriptName
 
 Needs = Mapping[ScriptName, frozenset[ScriptName]]
+
+MEND = "next: correct its dependencies, or give the tenant the data source that is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,13 @@ def resolve(scripts: Iterable[Script]) -> Graph:
             else:
                 found |= providers
         needs[name] = frozenset(found)
+    lacking = frozenset(reasons)
     for name, cycle in _cycles(needs).items():
         reasons[name].append(f"cycle: {' → '.join(map(str, cycle))}")
-    blocked = {name: "; ".join(texts) for name, texts in sorted(reasons.items())}
+    blocked = {
+        name: "; ".join([*texts, MEND] if name in lacking else texts)
+        for name, texts in sorted(reasons.items())
+    }
     usable = {
         name: found.difference(blocked) for name, found in needs.items() if name not in blocked
     }
@@ -88,10 +95,15 @@ class _Directory:
         return {asking} if offering else None
 
     def missing(self, dependency: str) -> str:
-        """The reason for a dependency that nothing provides."""
+        """The reason for a dependency that nothing provides, with the nearest name there is."""
         if "/" in dependency:
-            return f"needs script '{dependency}', which is not among {self._sources_named()}"
-        return f"needs resource '{dependency}', which no script of {self._sources_named()} provides"
+            known = {str(name) for name in self._names}
+            what = f"script '{dependency}', which is not among {self._sources_named()}"
+        else:
+            known = {*self._by_resource, *self._by_source}
+            what = f"resource '{dependency}', which no script of {self._sources_named()} provides"
+        meant = difflib.get_close_matches(dependency, sorted(known), n=1)
+        return f"needs {what}" + (f": did you mean '{meant[0]}'?" if meant else "")
 
     def _sources_named(self) -> str:
         sources = sorted(source for source, names in self._by_source.items() if names)

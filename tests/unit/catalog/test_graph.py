@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvestd.catalog.graph import Graph, resolve
+from harvestd.catalog.graph import MEND, Graph, resolve
 from harvestd.catalog.script import Script
 from harvestd.terms import ScriptName
 
@@ -122,7 +122,7 @@ def test_a_missing_provider_is_named_with_the_data_sources_searched() -> None:
     graph = resolve([script("a/x", "nothing"), script("b/y"), script("b/z", "a/x")])
 
     assert blocked_of(graph) == {
-        "a/x": "needs resource 'nothing', which no script of data sources a, b provides"
+        "a/x": f"needs resource 'nothing', which no script of data sources a, b provides; {MEND}"
     }
     assert order_of(graph) == ["b/y", "b/z"]
     assert needs_of(graph, "b/z") == {"a/x"}
@@ -133,7 +133,25 @@ def test_a_missing_script_is_named() -> None:
 
     assert blocked_of(graph) == {
         "a/x": "needs script 'b/y', which is not among data source a; "
-        "needs resource 'z', which no script of data source a provides"
+        f"needs resource 'z', which no script of data source a provides; {MEND}"
+    }
+
+
+def test_a_dependency_that_is_misspelt_is_answered_with_the_nearest() -> None:
+    graph = resolve(
+        [
+            script("desk/ticket"),
+            script("desk/x", "tickets", "desk/tickets"),
+            script("desk/y", "dsk"),
+        ]
+    )
+
+    assert blocked_of(graph) == {
+        "desk/x": "needs resource 'tickets', which no script of data source desk provides: "
+        "did you mean 'ticket'?; needs script 'desk/tickets', which is not among data source "
+        f"desk: did you mean 'desk/ticket'?; {MEND}",
+        "desk/y": "needs resource 'dsk', which no script of data source desk provides: "
+        f"did you mean 'desk'?; {MEND}",
     }
 
 

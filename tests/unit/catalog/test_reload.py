@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harvestd.catalog.discover import PACKAGE_PREFIX
+from harvestd.catalog.graph import MEND
 from harvestd.catalog.snapshot import EMPTY, reload
 from harvestd.terms import ScriptName
 from tests.unit.catalog.plugin_folder import PluginFolder, only_problem, said, saying, script_of
@@ -232,7 +233,7 @@ def test_a_graph_is_computed_once_for_all_tenants_with_the_same_data_sources(
     alone = catalog.graph_for(frozenset({"git"}))
     assert alone.blocked == {
         ScriptName("git", "commit"): "needs resource 'issue', which no script of data source git "
-        "provides"
+        f"provides; {MEND}"
     }
     assert plugins.load(catalog).graph_for(frozenset({"git"})) is alone
     plugins.write("jira/user.py", saying("x"))
