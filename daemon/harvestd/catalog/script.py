@@ -148,7 +148,9 @@ class _Door:
         try:
             inspect.signature(run).bind(*RUN_PARAMETERS)
         except (TypeError, ValueError) as misfit:
-            raise self.refusal("run", f"`{wanted}`: {misfit}") from None
+            refused = self.refusal("run", f"`{wanted}`")
+            refused.what = f"run does not take the {len(RUN_PARAMETERS)} arguments: {misfit}"
+            raise refused from None
         accepted: RunFunction = run
         return accepted
 

@@ -16,7 +16,7 @@ MISTAKES = {
     "a missing run": ("# nothing\nresources = ['a']\n", 1, "the file has no run"),
     "an empty file": ("", 1, "the file has no run"),
     "a run that is not async": ("\ndef run(a, b, c, d, e): pass\n", 2, "run is a plain function"),
-    "a run of four": ("async def run(a, b, c, d): pass\n", 1, "run is an async function"),
+    "a run of four": ("async def run(a, b, c, d): pass\n", 1, "run does not take the 5"),
     "a wrong type": (saying("x", "", "", "resources = 'a'"), 3, "resources is 'a' (str)"),
     "a misspelling": (saying("x", "", "dependancies = []"), 2, "did you mean dependencies?"),
     "an exception": ("\n\n1 / 0\n", 3, "ZeroDivisionError while it was imported: division by zero"),
