@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
+    Coroutine,
     Generator,
     Iterable,
     Mapping,
@@ -137,7 +140,7 @@ async def batches(
             async for row in rows:
                 if full := filling.add(row):
                     yield full
-        elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+        elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping | Future):
             for row in rows:
                 if full := filling.add(row):
                     yield full
@@ -145,7 +148,7 @@ async def batches(
             raise WriteRefused(
                 f"rows are given as {type(rows).__name__[:60]}",
                 why="they are an iterable of rows, or an asynchronous one",
-                next_step="put a single row into a list",
+                next_step=_mend(rows),
             )
     if filling.batch:
         yield filling.batch
@@ -159,8 +162,16 @@ async def _closing(rows: object) -> AsyncIterator[None]:
     finally:
         if isinstance(rows, AsyncGenerator):
             await rows.aclose()
-        elif isinstance(rows, Generator):
+        elif isinstance(rows, Generator | Coroutine):
             rows.close()
+
+
+def _mend(rows: object) -> str:
+    if isinstance(rows, Awaitable):
+        return "await it first; or let the function yield its rows, and give what its call returns"
+    if callable(rows):
+        return "call it, and await what it returns where it is async def without yield"
+    return "put a single row into a list"
 
 
 def _different(columns: Sequence[str]) -> tuple[str, ...]:
