@@ -18,7 +18,7 @@ from harvestd.service.facts import Facts
 from harvestd.service.preparing import CORE_CONNECTIONS
 from harvestd.service.status import ReplicaSeen
 from harvestd.settings import load_settings
-from tests.builders import a_replica, a_run, a_tenant, query, silence
+from tests.builders import a_replica, a_run, a_tenant, made_roles, query, silence
 from tests.cli.shell import harvestd
 from tests.daemons import SIMPLE, cycle, running_app
 
@@ -118,6 +118,18 @@ def test_a_schema_that_this_version_cannot_use_fails_and_an_older_one_is_mended_
 
     assert levels(old) == {"schema": Level.WARN}
     assert levels(new) == {"schema": Level.FAIL}
+
+
+async def test_hardening_is_not_said_to_be_done_where_it_was_not_looked_at(
+    database_url: str,
+) -> None:
+    roles = await made_roles(database_url)
+    await query(database_url, f"REVOKE USAGE ON SCHEMA harvestd_api FROM {roles.exec}")
+    done = await harvestd("doctor", "--json", url=database_url)
+    said = {one["check"]: one["what"] for one in done.json["findings"]}
+
+    assert said["wall"] == "missing: USAGE on the schema harvestd_api"
+    assert said["hardening"].startswith("not looked at")
 
 
 async def test_the_count_of_connections_is_what_a_replica_opens(

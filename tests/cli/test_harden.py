@@ -18,6 +18,7 @@ from tests.cli.shell import Done, harvestd
 from tests.clusters import DAEMON_ROLE, Cluster, database_of
 from tests.keepers import make_keeper, without_createrole
 from tests.loading.dbs import a_shop
+from tests.processes import ROOT
 
 SCHEMA = "CREATE TABLE shop.item (tenant_id text, id bigint, PRIMARY KEY (tenant_id, id));"
 LATER = SCHEMA.replace("shop", "later")
@@ -125,6 +126,7 @@ async def test_a_superuser_hardens_at_once_but_locks_no_login_out(
     as_json = await harvestd("migrate", "--harden", "--json", url=admin)
     await run_as_superuser(server, database_url, f"{done.out} SELECT 1")
     await (await asyncpg.connect(server.url(base, crm))).close()
+    doctor = await harvestd("doctor", "--json", url=database_url)
     kept = {
         statement.partition(" FROM ")[0].removeprefix("REVOKE "): ", ".join(losers)
         for statement, losers in as_json.json["losers"].items()
@@ -140,6 +142,12 @@ async def test_a_superuser_hardens_at_once_but_locks_no_login_out(
     assert done.code == 1
     assert f"-- REVOKE CONNECT ON DATABASE {base} FROM PUBLIC;  -- takes it from" in done.out
     assert "hardened but for the above" in done.err
+    assert "taken from everybody: pg_catalog.pg_advisory_lock(bigint)" in done.err
+    assert "taken from everybody: CONNECT" not in done.err
+    assert hardening_of(doctor) == [
+        "everybody may connect to this database, make temporary tables in it "
+        "(docs/wall.md: migrate --harden)"
+    ]
     assert as_json.json["hardening"] == list(as_json.json["losers"])
     assert all(crm in losers for losers in as_json.json["losers"].values())
     assert DAEMON_ROLE not in str(as_json.json["losers"])
@@ -169,6 +177,19 @@ async def test_new_seats_and_sources_are_made_by_who_only_may_create_in_a_harden
         seat = await asyncpg.connect(server.url(base, roles.seat(3), "word"))
         await seat.execute("CREATE TEMPORARY TABLE staging (x int)")
         await seat.close()
+
+
+async def test_it_is_undone_as_the_page_says(server: Cluster, database_url: str) -> None:
+    await made_roles(database_url)
+    before = await harvestd("migrate", "--harden", "--json", url=database_url)
+    await harden_wholly(server, database_url)
+    page = (ROOT / "docs" / "wall.md").read_text(encoding="utf-8")
+    await run_as_superuser(server, database_url, page.partition("```sql\n")[2].partition("```")[0])
+    after = await harvestd("migrate", "--harden", "--json", url=database_url)
+
+    taken = [one for one in before.json["hardening"] if one.startswith("REVOKE")]
+    assert len(taken) > 20
+    assert after.json["hardening"] == taken
 
 
 async def test_no_function_that_everybody_may_call_makes_or_writes_large_objects(

@@ -22,7 +22,7 @@ async def test_migrate_says_what_it_did_and_may_be_repeated(empty_database: str)
     assert "applied 0004" in first.out
     assert again.out == "the database is up to date\n"
     nothing: dict[str, object] = {"migrations": [], "schemas": [], "refused": [], "notes": []}
-    assert json.json == nothing | {"hardening": [], "losers": {}, "dry_run": False}
+    assert json.json == nothing | {"hardened": [], "hardening": [], "losers": {}, "dry_run": False}
     assert tables == [{"there": True}]
 
 

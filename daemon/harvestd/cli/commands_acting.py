@@ -22,8 +22,8 @@ def migrate(
     what breaks older replicas, and takes over an application's tables that hold rows. It says
     what it did, and may be repeated. The JSON is an object with migrations and schemas (what
     was applied, or would be), refused (source and error of a schema.sql; the exit code is 1 then),
-    notes, hardening (statements that a superuser is to run), losers (by statement of those, who
-    loses the right) and dry_run.
+    notes, hardened (statements that --harden ran), hardening (those that a superuser is to run),
+    losers (by statement of those, who loses the right) and dry_run.
 
     For example:
 

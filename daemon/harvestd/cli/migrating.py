@@ -34,6 +34,8 @@ class Migrated:
     migrations: list[str] = field(default_factory=list)
     schemas: list[str] = field(default_factory=list)
     """Data sources whose schema.sql was applied."""
+    hardened: list[str] = field(default_factory=list)
+    """Statements that --harden ran."""
     hardening: list[str] = field(default_factory=list)
     """Statements that a superuser is to run, where --harden may not."""
     losers: dict[str, list[str]] = field(default_factory=dict)
@@ -121,16 +123,20 @@ def print_roles_script(*, as_json: bool, alone: bool) -> int:
 def _harden(settings: Settings, done: Migrated, *, as_json: bool) -> None:
     """Take from PUBLIC what lets a login hold others up, or print what a superuser runs."""
 
-    async def run(url: str) -> list[Hardening]:
+    async def run(url: str) -> tuple[list[Hardening], list[Hardening]]:
         async with closing(await Database(url).connect("harden")) as connection:
             return await harden(connection, await ensure_roles(connection))
 
     with reached(settings, own=False) as at:
-        left = asyncio.run(run(at.url))
+        ran, left = asyncio.run(run(at.url))
+    done.hardened += [one.statement for one in ran]
     done.hardening += [one.statement for one in left]
     done.losers |= {one.statement: list(one.losers) for one in left if one.losers}
     if as_json:
         return
+    for one in ran:
+        if one.taken is not None:
+            note(f"taken from everybody: {one.taken}")
     for one in left:
         if one.losers:  # in a comment: whoever pipes this into psql locks nobody out
             print(f"-- {one.statement};  -- takes it from {_names(one.losers)}")

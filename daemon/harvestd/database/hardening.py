@@ -19,6 +19,8 @@ class Hardening:
 
     statement: str
     losers: tuple[str, ...] = ()
+    taken: str | None = None
+    """What it takes from PUBLIC: CONNECT, TEMPORARY, or else a function; None: it is a grant."""
 
 
 async def missing_hardening(connection: asyncpg.Connection[Any], roles: Roles) -> list[Hardening]:
@@ -27,21 +29,23 @@ async def missing_hardening(connection: asyncpg.Connection[Any], roles: Roles) -
         rows = await connection.fetch(sql("list_hardening"), roles.prefix)
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
-    return [Hardening(row["statement"], tuple(row["losers"])) for row in rows]
+    return [Hardening(row["statement"], tuple(row["losers"]), row["taken"]) for row in rows]
 
 
-async def harden(connection: asyncpg.Connection[Any], roles: Roles) -> list[Hardening]:
-    """Run them where the role may and no login loses; answers those that are left.
+async def harden(
+    connection: asyncpg.Connection[Any], roles: Roles
+) -> tuple[list[Hardening], list[Hardening]]:
+    """Run them where the role may and no login loses; answers those that ran, and those left.
 
     Who connects by PUBLIC alone may be the application: locking it out is for a person to decide.
     """
     left = await missing_hardening(connection, roles)
-    free = [one.statement for one in left if not one.losers]
+    free = [one for one in left if not one.losers]
     if not free or not await connection.fetchval("SELECT current_setting('is_superuser')::bool"):
-        return left
+        return [], left
     try:
         async with whole_transaction(connection):
-            await connection.execute(";\n".join(free))
+            await connection.execute(";\n".join(one.statement for one in free))
     except (asyncpg.PostgresError, *LOST) as error:
         raise translate(error) from None
-    return await missing_hardening(connection, roles)
+    return free, await missing_hardening(connection, roles)

@@ -143,7 +143,7 @@ def _role(server: Mapping[str, Any], *, keeper: bool) -> Finding:
         step = MAKE_ROLES.format(role=server["role"])
         return Finding("role", Level.FAIL, f"{role} may not create roles", step)
     if not server["may_create_in_public"]:
-        step = f'the owner runs: GRANT CREATE ON SCHEMA public TO "{server["role"]}"'
+        step = f'the owner runs: GRANT CREATE ON SCHEMA public TO "{server["role"]}";'
         what = f"{role} may not create tables in the schema public, which migrations may need"
         return Finding("role", Level.WARN, what, step)
     if not server["owns_database"]:
@@ -177,9 +177,22 @@ def _wall(missing: list[str], breaches: Sequence[Breach]) -> Iterator[Finding]:
         yield Finding("wall", Level.OK, what)
 
 
-def _hardening(left: Sequence[Hardening]) -> Finding:
-    what = "everybody may take advisory locks and the like (docs/wall.md: migrate --harden)"
-    return Finding("hardening", Level.OK, what if left else "done, as migrate --harden does it")
+def _hardening(left: Sequence[Hardening] | None) -> Finding:
+    """Never more than ok: nobody has to."""
+    if left is None:
+        what = "not looked at: for which roles is not known while some are missing, or in recovery"
+        return Finding("hardening", Level.OK, what)
+    if not left:
+        return Finding("hardening", Level.OK, "done, as migrate --harden does it")
+    taken = {one.taken for one in left} - {None}
+    may = {"CONNECT": "connect to this database", "TEMPORARY": "make temporary tables in it"}
+    still = [said for right, said in may.items() if right in taken]
+    if taken - set(may):
+        still.append("take advisory locks and the like")
+    what = f"everybody may {', '.join(still)}"
+    if not still:
+        what = "taken from everybody, but not all is granted yet to harvestd's own roles"
+    return Finding("hardening", Level.OK, f"{what} (docs/wall.md: migrate --harden)")
 
 
 def _source_schemas(unapplied: list[str], altered: Sequence[HarvestdError]) -> Iterator[Finding]:

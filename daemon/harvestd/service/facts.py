@@ -39,8 +39,8 @@ class Facts:
     altered: Sequence[HarvestdError] = ()
     """Of each applied data source whose tables are not as its schema.sql says, what differs."""
     breaches: Sequence[Breach] = ()
-    hardening: Sequence[Hardening] = ()
-    """Statements that `migrate --harden` would still run; nobody has to."""
+    hardening: Sequence[Hardening] | None = ()
+    """Statements that `migrate --harden` would still run, though nobody has to; None: unknown."""
     keeper: bool = False
     """Whether a keeper makes logins for our role."""
 
@@ -65,7 +65,7 @@ class Facts:
             unapplied = await unapplied_schemas(connection, roles, catalog.sources.values())
             # A standby can make no copy to compare with, and is said to be one.
             looks = roles is not None and not missing and not server["in_recovery"]
-            hardening = await missing_hardening(connection, roles) if roles and looks else []
+            hardening = await missing_hardening(connection, roles) if roles and looks else None
             breaches = await find_breaches(connection, roles) if roles and looks else []
         applied = [one for one in catalog.sources.values() if one.name not in unapplied]
         altered = await _altered(database, roles, applied) if roles and looks else []

@@ -2,7 +2,8 @@
 --
 -- $1 prefix  text  what the names of this database's roles begin with
 -- -> statement, losers (logins that are not harvestd's and have the right by PUBLIC alone; only
---    for rights on the database), in the order to be run; none when all is done
+--    for rights on the database), taken (a function, CONNECT or TEMPORARY; null for a grant to our
+--    own), in the order to be run; none when all is done
 --
 -- Locks of any key, sleep, notices, WAL messages, the three functions that make large objects,
 -- other logins' statistics, connecting, temporary tables.  To unlock and unlink stay: seats are
@@ -42,7 +43,8 @@ need AS (
     WHERE starts_with(role.rolname, $1::text || 'src_')
 )
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', function.name, keeper.name) AS statement,
-       '{}'::text[] AS losers
+       '{}'::text[] AS losers,
+       NULL AS taken
 FROM function
 CROSS JOIN (VALUES ($1::text || 'daemon'), (session_user::text), ('pg_read_all_stats'))
     AS keeper (name)
@@ -51,12 +53,12 @@ WHERE NOT EXISTS (SELECT FROM aclexplode(function.grants) AS acl
                     AND acl.privilege_type = 'EXECUTE')
   AND (keeper.name <> 'pg_read_all_stats' OR function.name LIKE '%pg_stat_get_activity%')
 UNION ALL
-SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', function.name), '{}'
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', function.name), '{}', function.name
 FROM function
 WHERE EXISTS (SELECT FROM aclexplode(function.grants) AS acl WHERE acl.grantee = 0)
 UNION ALL
 SELECT format('GRANT %s ON DATABASE %s TO %I%s', need.privilege, base.name, need.role,
-              CASE WHEN need.grantable THEN ' WITH GRANT OPTION' ELSE '' END), '{}'
+              CASE WHEN need.grantable THEN ' WITH GRANT OPTION' ELSE '' END), '{}', NULL
 FROM base
 CROSS JOIN need
 WHERE NOT EXISTS (SELECT FROM given
@@ -79,7 +81,8 @@ SELECT format('REVOKE %s ON DATABASE %s FROM PUBLIC', given.privilege_type, base
                    WHERE own.privilege_type = given.privilege_type
                      AND own.grantee <> 0
                      AND pg_catalog.pg_has_role(login.oid, own.grantee, 'USAGE'))
-             ORDER BY login.rolname)
+             ORDER BY login.rolname),
+       given.privilege_type
 FROM base
 JOIN given ON given.grantee = 0 AND given.privilege_type IN ('CONNECT', 'TEMPORARY')
 ORDER BY statement;
