@@ -3,10 +3,14 @@
 --
 -- Run it in that database as a superuser, or as a role with CREATEROLE that also has the rights of
 -- the database's owner:   psql -v ON_ERROR_STOP=1 -d ... -f roles.sql
--- It may be run again at any time: it makes what is missing and changes nothing else.
+-- It may be run again at any time.  It makes what is missing of the roles and memberships, sets
+-- NOLOGIN CREATEROLE on the keeper, grants the rights to connect below, drops the schema
+-- harvestd_keeper, which holds nothing but its functions, and makes it anew; no login, no password
+-- and no row is changed.
 --
 -- What it makes, all of it NOLOGIN:
---   {prefix}daemon  all rights on harvestd's tables; {login} is a member
+--   {prefix}daemon  all rights on harvestd's tables; {login} is a member; CONNECT with
+--       grant option, to be passed on to the logins that are made
 --   {prefix}exec    what SQL of plugins may do
 --   {prefix}reader  reads what was collected; harvestd reader add lets others join
 --   {prefix}keeper  CREATEROLE; nobody is a member, and nobody can log in as it

@@ -95,7 +95,7 @@ async def _breaches_of(
         return [Breach(what, mend)]
     findings = await inspect_schema(connection, roles, source)
     if findings:  # what is admitted comes first: the rest could not be compared
-        return [Breach(one.what, one.mend) for one in findings]
+        return [Breach(one.what, _ended(one.mend)) for one in findings]
     relations = await list_relations(connection, source)
     actual = await _describe(connection, roles, source)
     expected = await _expect(connection, roles, source, relations)
@@ -155,6 +155,14 @@ def _compare(
         place = f"{source}.{relation}" if relation else f"the schema {source}"
         statements = made_by[key]
         yield Breach(f"{place}: {part}: {_difference(should, there)}", f"{'; '.join(statements)};")
+
+
+def _ended(mend: str) -> str:
+    """With a semicolon, where it is a statement: what is admitted is often told in words."""
+    statement, _, why = mend.partition(" -- ")
+    if not statement.startswith(("ALTER VIEW ", "DROP POLICY ", "REVOKE ")):
+        return mend
+    return f"{statement};" + (f"  -- {why}" if why else "")
 
 
 def _difference(should: str, there: str) -> str:
