@@ -100,6 +100,28 @@ async def test_a_reset_forgets_ledger_and_bookmarks_of_the_named_runs_only(
     assert kept == [{"script": "repository"}]
 
 
+@pytest.mark.parametrize("act", [("reset", "acme"), ("backfill", "--tenant", "acme")])
+async def test_what_reads_again_names_the_tables_that_have_no_key_to_find_a_row_by(
+    database_url: str, act: tuple[str, ...]
+) -> None:
+    await a_tenant(database_url, "acme")
+    await a_run(database_url, "acme/git/commit")
+    await query(database_url, WAITING)
+    for statement in (
+        "CREATE SCHEMA git",
+        "CREATE TABLE git.event (tenant_id text, n int)",
+        "CREATE TABLE git.commit (tenant_id text, id int, PRIMARY KEY (tenant_id, id))",
+    ):
+        await query(database_url, statement)
+    since = ("--from", "2026-01-10") if act[0] == "backfill" else ()
+    looked = await harvestd(*act, *since, "--dry-run", url=database_url)
+    done = await harvestd(*act, *since, "--yes", "--json", url=database_url)
+
+    for one in (looked, done):
+        assert one.code == 0
+        assert "of tables without a key (git.event) no row is found again" in one.err
+
+
 async def test_a_reset_of_a_date_that_was_set_by_hand_meets_its_trigger_without_harm(
     database_url: str,
 ) -> None:

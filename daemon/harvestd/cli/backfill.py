@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from harvestd.catalog.script import Script
 from harvestd.cli.moments import stretch
-from harvestd.cli.names import is_paused, note_paused, refuse_unknown_names, runs_chosen
+from harvestd.cli.names import (
+    is_paused,
+    note_keyless,
+    note_paused,
+    refuse_unknown_names,
+    runs_chosen,
+)
 from harvestd.cli.output import (
     NOBODY_RUNS,
     UsageError,
@@ -45,8 +51,8 @@ def backfill_runs(
     catalog = read_catalog(command_settings())
     scripts = catalog.scripts_of(catalog.sources)
 
-    async def look(database: Database) -> tuple[Window, list[Rereading], bool, bool]:
-        status = Status(database)
+    async def look(database: Database) -> tuple[Window, list[Rereading], list[str], bool, bool]:
+        status, acts = Status(database), Acts(database)
         window = stretch(since, until, await status.now())
         if asked.tenant_id is None:
             await refuse_unknown_names(status, asked.source, asked.script)
@@ -54,17 +60,19 @@ def backfill_runs(
         else:
             await runs_chosen(status, asked.tenant_id, asked.source, asked.script)
             paused = await is_paused(status, asked.tenant_id)
-        rereading = await Acts(database).preview_backfill(asked, window, scripts)
-        return window, rereading, paused, bool(await status.replicas())
+        rereading = await acts.preview_backfill(asked, window, scripts)
+        keyless = await acts.keyless_tables(one.data_source for one in rereading)
+        return window, rereading, keyless, paused, bool(await status.replicas())
 
     with changing_database(only_look=dry_run) as call:
-        window, rereading, paused, alive = call(look)
+        window, rereading, keyless, paused, alive = call(look)
 
         async def act(database: Database) -> list[Backfilled]:
             return await Acts(database).backfill(asked, window)
 
         if not as_json:
             _print(rereading, window, scripts)
+        note_keyless(keyless)
         done: list[Backfilled] = []
         if rereading and not dry_run:
             confirm(

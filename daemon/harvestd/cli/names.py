@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harvestd.cli.output import Unknown, UsageError, count, note
 from harvestd.errors import HarvestdError
@@ -27,6 +27,15 @@ async def is_paused(status: Status, tenant_id: str) -> bool:
     """Whether somebody paused that tenant."""
     tenant = await status.tenant(tenant_id)
     return tenant is not None and tenant.paused
+
+
+def note_keyless(tables: Sequence[str]) -> None:
+    """What reading again does to tables that scripts can only append to."""
+    if tables:
+        note(
+            f"of tables without a key ({', '.join(tables)}) no row is found again: what is read "
+            "again is there twice, unless the rows that are there are deleted first"
+        )
 
 
 def note_paused(tenant_id: str) -> None:

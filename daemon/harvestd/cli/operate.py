@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harvestd.cli.names import is_paused, note_paused, runs_chosen
+from harvestd.cli.names import is_paused, note_keyless, note_paused, runs_chosen
 from harvestd.cli.output import NOBODY_RUNS, UsageError, confirm, count, note, print_json
 from harvestd.cli.reach import changing_database
 from harvestd.database.pool import Database
@@ -77,16 +77,18 @@ def reset_runs(
 ) -> int:
     """Forget progress; the exit code."""
 
-    async def look(database: Database) -> tuple[list[RunSeen], bool]:
+    async def look(database: Database) -> tuple[list[RunSeen], list[str], bool]:
         status = Status(database)
         runs = await runs_chosen(status, tenant_id, source, script)
-        return runs, bool(await status.replicas())
+        keyless = await Acts(database).keyless_tables(run.data_source for run in runs)
+        return runs, keyless, bool(await status.replicas())
 
     async def act(database: Database) -> list[Chosen]:
         return await Acts(database).reset(tenant_id, source, script)
 
     with changing_database(only_look=dry_run) as call:
-        runs, alive = call(look)
+        runs, keyless, alive = call(look)
+        note_keyless(keyless)
         names = ", ".join(f"{run.data_source}/{run.script}" for run in runs)
         question = (
             f"This forgets how far {count(len(runs), 'run')} of {tenant_id} came ({names}): "

@@ -159,6 +159,11 @@ class Acts:
             for row in rows
         ]
 
+    async def keyless_tables(self, sources: Iterable[str]) -> list[str]:
+        """Tables of ``sources`` whose rows are there twice once a script appends them again."""
+        rows = await self._line.fetch("list_keyless_tables", sorted(set(sources)))
+        return [row["name"] for row in rows]
+
     async def set_tenant(
         self, tenant_id: str, *, name: str | None, sets_limit: bool, runs_max: int | None
     ) -> tuple[str, int | None]:
