@@ -164,6 +164,19 @@ async def test_rows_counts_bookmark_and_checkpoint_are_shown_and_nothing_stays(
     assert after == before
 
 
+async def test_a_window_wider_than_a_run_is_handed_is_said(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = await prepared(database_url, tmp_path)
+    line = ("try", "shop/writes", "--tenant", "acme", "--from", "2026-01-01", "--json", "--to")
+    wide = await harvestd(*line, "2026-01-03T12:00", url=database_url, settings=settings)
+    as_handed = await harvestd(*line, "2026-01-02", url=database_url, settings=settings)
+
+    assert (wide.code, as_handed.code) == (0, 0)
+    assert "a run is handed this in 3 windows, of 24 h at most" in wide.err
+    assert "a run is handed" not in as_handed.err
+
+
 async def test_a_failure_is_said_with_its_place_and_what_was_written_until_then(
     database_url: str, tmp_path: Path
 ) -> None:

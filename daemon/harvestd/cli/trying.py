@@ -23,6 +23,7 @@ from harvestd.cli.names import check_limit, overview_of, refuse_unknown_tenant, 
 from harvestd.cli.output import (
     UsageError,
     count,
+    lasting,
     minute,
     note,
     print_json,
@@ -92,6 +93,7 @@ def try_plugin(name: str, tenant_id: str | None, options: Options, *, as_json: b
                 rows_max=options.limit,
             )
             note(f"trying {script.name} for {tenant_id} over {_shown(asked.window)}")
+            _note_width(script, asked.window)
             with tempfile.TemporaryDirectory(prefix="harvestd-try-") as folder:
                 tried = await try_script(
                     database,
@@ -175,6 +177,17 @@ def _window(script: Script, options: Options, now: datetime) -> Window:
             next_step="harvestd try SOURCE/SCRIPT --tenant TENANT --from 1d",
         )
     return Window(start, end)
+
+
+def _note_width(script: Script, window: Window) -> None:
+    """Say that a run would be handed ``window`` in parts, if it would."""
+    length = window.end - window.start
+    if script.catch_up and length > script.width + script.lookback:
+        note(
+            f"a run is handed this in {-(-length // script.width):,} windows, of "
+            f"{lasting(script.width.total_seconds())} at most (import_window_duration); "
+            "here it is one call"
+        )
 
 
 def _from_file(env_file: str | None) -> dict[str, str]:
