@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.builders import query
 from tests.cli.shell import harvestd
 
@@ -123,6 +125,17 @@ async def test_a_database_that_cannot_be_reached_is_no_success(tmp_path: Path) -
 
     assert (told.code, said.code) == (3, 3)
     assert "cannot be reached" in told.json["without_database"]
-    assert [one["data_source"] for one in told.json["schemas"]] == ["shop"]
+    (schema,) = told.json["schemas"]
+    assert (schema["data_source"], schema["applied"]) == ("shop", None)
     assert "  next: " in said.err
     assert "the database was not asked" in said.out
+
+
+@pytest.mark.parametrize("line", [("status",), ("verify", "acme"), ("sql", "SELECT 1")])
+async def test_where_there_is_no_answer_stdout_stays_empty_with_json_too(
+    tmp_path: Path, line: tuple[str, ...]
+) -> None:
+    done = await harvestd(*line, "--json", url=f"postgresql://app@/nowhere?host={tmp_path}")
+
+    assert (done.code, done.out) == (3, "")
+    assert "  next: " in done.err

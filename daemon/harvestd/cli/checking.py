@@ -72,7 +72,9 @@ def check_sources(names: Sequence[str], *, as_json: bool) -> int:
         scripts=len(catalog.scripts_of(wanted & catalog.sources.keys())),
         problems=[dict(describe_problem(one)) for one in problems],
         blocked={str(name): said for name, said in blocked.items() if name.source in wanted},
-        schemas=[_document(name, preview) for name, preview in previews.items()],
+        schemas=[
+            _document(name, preview, asked=error is None) for name, preview in previews.items()
+        ],
         without_database=None if error is None else error.what,
     )
     code = checked.exit_code(error)
@@ -154,10 +156,10 @@ def _told(preview: Preview) -> Iterator[str]:
             yield f"keeps {kept}, which the file has no more"
 
 
-def _document(source: str, preview: Preview) -> dict[str, object]:
+def _document(source: str, preview: Preview, *, asked: bool) -> dict[str, object]:
     return {
         "data_source": source,
-        "applied": preview.applied,
+        "applied": preview.applied if asked else None,
         "changes": preview.changes,
         "kept": preview.kept,
         "unfinished": preview.unfinished,

@@ -222,7 +222,8 @@ def check(
     why it would be refused, with line and mending; of one that was applied, what somebody altered
     since. Without a database it is only read. Exit code 1 when something has to be mended. The
     JSON is an object with scripts, problems, blocked, schemas (data_source, applied, changes,
-    kept, unfinished, refused and altered) and without_database (why it was only read).
+    kept, unfinished, refused and altered) and without_database (why it was only read, so that
+    applied is null).
 
     For example:
 
