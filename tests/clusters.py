@@ -35,6 +35,7 @@ from harvestd.database.embedded_programs import (
 )
 from harvestd.database.pool import closing
 from harvestd.database.roles import Roles
+from tests.processes import wait_until
 
 VERSION_VARIABLE = "HARVEST_TEST_PG"
 HARDENED_VARIABLE = "HARVEST_TEST_HARDENED"
@@ -289,7 +290,15 @@ async def drop_database(cluster: Cluster, name: str) -> None:
             name,
         )
         assert row is not None
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+        async def dropped() -> bool:
+            try:
+                await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            except asyncpg.OutOfMemoryError:
+                return False  # one that it ended is dropping more temporary tables than are locks
+            return True
+
+        await wait_until(dropped, f"{name} is dropped")
         await drop_roles(connection, installation_hex(row["system_identifier"], row["oid"]))
 
 
