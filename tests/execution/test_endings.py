@@ -165,7 +165,7 @@ async def run(*_):
     loop.call_later(0.01, sys.exit)
     later.add_done_callback(sys.exit)
     loop.call_later(0.02, later.set_result, None)
-    await asyncio.sleep(0.05)
+    await later  # its other callback, which was there first, has run by then
 """
 
 

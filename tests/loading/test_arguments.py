@@ -38,10 +38,10 @@ REFUSED: list[tuple[str, object]] = [
     ("numeric", Decimal("31337e131072")),
     ("numeric", "31337e131072"),
     ("boolean", 31337),
-    ("timestamptz", datetime(2031, 3, 7)),  # noqa: DTZ001
+    ("timestamptz", datetime(2031, 3, 7)),  # noqa: DTZ001 - naive, and to be refused or kept so
     ("timestamptz", date(2031, 3, 7)),
     ("timestamptz", datetime.max.replace(tzinfo=UTC)),
-    ("timestamptz[]", [None, datetime(2031, 3, 7)]),  # noqa: DTZ001
+    ("timestamptz[]", [None, datetime(2031, 3, 7)]),  # noqa: DTZ001 - naive, and to be refused or kept so
     ("timestamp", datetime(2031, 3, 7, tzinfo=UTC)),
     ("date", datetime(2031, 3, 7, tzinfo=UTC)),
     ("date", date.max),
@@ -62,7 +62,7 @@ ACCEPTED: list[tuple[str, Any]] = [
     ("numeric", Decimal("1.50")),
     ("boolean", False),
     ("timestamptz", datetime(2026, 1, 5, 3, 4, 5, 6, UTC)),
-    ("timestamp", datetime(2026, 1, 5)),  # noqa: DTZ001
+    ("timestamp", datetime(2026, 1, 5)),  # noqa: DTZ001 - naive, and to be refused or kept so
     ("date", date(2026, 1, 5)),
     ("time", time(3, 4)),
     ("uuid", UUID(int=7)),
@@ -194,5 +194,5 @@ async def test_d5_what_python_cannot_hold_is_said_and_can_be_read_as_text(shop: 
         assert "as text" in refused.value.next_step
         assert await db.fetchval(f"SELECT ({value})::text") is not None
     # As docs/plugins.md says: a moment without a zone is none that the column holds.
-    for value, read in (("infinity", datetime.max), ("-infinity", datetime.min)):  # noqa: DTZ901
+    for value, read in (("infinity", datetime.max), ("-infinity", datetime.min)):  # noqa: DTZ901 - the bound itself
         assert await db.fetchval(f"SELECT timestamptz '{value}'") == read

@@ -36,8 +36,8 @@ VALUES: dict[str, list[Any]] = {
         datetime(9999, 12, 31, 23, 59, 59, 999_998, UTC),
     ],
     "timestamp without time zone": [
-        datetime(1, 1, 1, 0, 0, 0, 1),  # noqa: DTZ001
-        datetime(9999, 12, 31, 23, 59, 59, 999_998),  # noqa: DTZ001
+        datetime(1, 1, 1, 0, 0, 0, 1),  # noqa: DTZ001 - naive, and to be refused or kept so
+        datetime(9999, 12, 31, 23, 59, 59, 999_998),  # noqa: DTZ001 - naive, and to be refused or kept so
     ],
     "time without time zone": [time(0), time(23, 59, 59, 999_999)],
     "interval": [timedelta(days=-99_999), timedelta(microseconds=1)],

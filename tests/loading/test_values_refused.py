@@ -111,7 +111,7 @@ TRAPS: dict[str, list[tuple[str, Any]]] = {
         ("flag", 31337),
         ("at", datetime.max.replace(tzinfo=UTC)),
         ("at", datetime.min.replace(tzinfo=UTC)),
-        ("local", datetime.max),  # noqa: DTZ901
+        ("local", datetime.max),  # noqa: DTZ901 - the bound itself
         ("day", date.max),
         ("day", date.min),
         ("day", datetime(2031, 3, 7, tzinfo=UTC)),
@@ -128,10 +128,10 @@ TRAPS: dict[str, list[tuple[str, Any]]] = {
         ("short", SECRET * 3),
     ],
     "D7": [
-        ("at", datetime(2031, 3, 7)),  # noqa: DTZ001
+        ("at", datetime(2031, 3, 7)),  # noqa: DTZ001 - naive, and to be refused or kept so
         ("local", datetime(2031, 3, 7, tzinfo=UTC)),
         ("clock", time(3, 13, 37, tzinfo=timezone(timedelta(hours=2)))),
-        ("moments", [datetime(2031, 3, 7)]),  # noqa: DTZ001
+        ("moments", [datetime(2031, 3, 7)]),  # noqa: DTZ001 - naive, and to be refused or kept so
     ],
     # Only the server knows these types; what it says is told again without the value.
     "the server's": [

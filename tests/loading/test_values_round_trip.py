@@ -28,10 +28,10 @@ from tests.loading.tables import Connection, connected, shape_of, upsert
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 awkward = st.sampled_from(["NULL", "{}", '"', "\\", "a,b", " ", "\\u0000", "'", "é", "😀", "\n\t"])
-naive = st.datetimes(datetime(1, 1, 1, 0, 0, 1), datetime(9999, 12, 31))  # noqa: DTZ001
+naive = st.datetimes(datetime(1, 1, 1, 0, 0, 1), datetime(9999, 12, 31))  # noqa: DTZ001 - naive, and to be refused or kept so
 instants = st.datetimes(
-    datetime(1, 1, 2),  # noqa: DTZ001
-    datetime(9999, 12, 30),  # noqa: DTZ001
+    datetime(1, 1, 2),  # noqa: DTZ001 - naive, and to be refused or kept so
+    datetime(9999, 12, 30),  # noqa: DTZ001 - naive, and to be refused or kept so
     timezones=zones,
 )
 days = st.dates(date(1, 1, 2), date(9999, 12, 30))
@@ -306,8 +306,8 @@ ANYTHING = st.one_of(
     st.builds(lambda exponent: Decimal(1).scaleb(exponent), st.integers(-20_000, 140_000)),
     st.sampled_from(
         [
-            datetime.min,  # noqa: DTZ901
-            datetime.max,  # noqa: DTZ901
+            datetime.min,  # noqa: DTZ901 - the bound itself
+            datetime.max,  # noqa: DTZ901 - the bound itself
             datetime.min.replace(tzinfo=UTC),
             datetime.max.replace(tzinfo=timezone(timedelta(hours=-14))),
             date.min,

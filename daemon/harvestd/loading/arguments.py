@@ -67,7 +67,8 @@ async def check_for_many(seat: Seat, source: str, query: str) -> Check:
 
 
 async def _check(seat: Seat, query: str) -> Check:
-    # As `fetch` begins, which finds the statement again: no round trip is added.
+    # As `fetch` begins, which finds the statement again: no round trip is added.  By asyncpg's
+    # public prepare() the statement would be another one, and prepared twice.
     statement = await seat.connection._get_statement(query, None)  # type: ignore[attr-defined]
     types = tuple((one.schema, one.name) for one in statement._get_parameters())
     return partial(_checked, _converters(types))

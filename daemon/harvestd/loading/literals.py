@@ -91,7 +91,7 @@ def plain_documents(values: Sequence[object]) -> list[str | None] | None:
     UUIDs and enums; marshal takes nothing but Python's plain types.
     """
     try:
-        marshalled = marshal.dumps(values)  # type: ignore[arg-type]
+        marshalled = marshal.dumps(values)  # type: ignore[arg-type]  # that is the question
         texts = [orjson.dumps(value, option=AS_JSON).decode() for value in values]
     except (TypeError, ValueError):
         return None

@@ -44,6 +44,7 @@ SEATS_MAX = 4
 SNAPSHOT_AGE = timedelta(days=90)
 NEVER = "9999-01-01T00:00:00Z"
 
+# Here and not in sql/queries: no daemon does any of this.
 PREPARE = """
     INSERT INTO public.data_source_run AS run
         (tenant_id, data_source, script, origin, covered, last_fetched_data_date)

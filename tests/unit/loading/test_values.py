@@ -127,7 +127,7 @@ def test_a_value_of_an_unknown_class_is_refused_for_every_type(type_: str) -> No
         ("date", date.min),
         ("date", date.max),
         ("date", "2026-07-04"),
-        ("timestamp with time zone", datetime(2026, 7, 4)),  # noqa: DTZ001
+        ("timestamp with time zone", datetime(2026, 7, 4)),  # noqa: DTZ001 - naive, and to be refused or kept so
         ("timestamp with time zone", datetime.min.replace(tzinfo=UTC)),
         ("timestamp with time zone", datetime.max.replace(tzinfo=UTC)),
         ("timestamp with time zone", datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))),
@@ -136,8 +136,8 @@ def test_a_value_of_an_unknown_class_is_refused_for_every_type(type_: str) -> No
         ("timestamp with time zone", date(2026, 7, 4)),
         ("timestamp with time zone", "2026-07-04T00:00:00Z"),
         ("timestamp without time zone", datetime(2026, 7, 4, tzinfo=UTC)),
-        ("timestamp without time zone", datetime.max),  # noqa: DTZ901
-        ("timestamp without time zone", datetime.min),  # noqa: DTZ901
+        ("timestamp without time zone", datetime.max),  # noqa: DTZ901 - the bound itself
+        ("timestamp without time zone", datetime.min),  # noqa: DTZ901 - the bound itself
         ("time without time zone", time(1, 2, tzinfo=UTC)),
         ("time with time zone", time(1, 2)),
         ("time with time zone", time(1, 2, tzinfo=Broken())),
@@ -329,6 +329,6 @@ def test_a_type_of_the_source_called_like_a_built_in_one_is_not_mistaken_for_it(
 def test_a_wrong_type_is_answered_with_what_to_write_instead() -> None:
     assert "str(value)" in refusal("text", 1)
     assert "decode" in refusal("text", b"a")
-    assert "tzinfo=UTC" in refusal("timestamp with time zone", datetime(2026, 7, 4))  # noqa: DTZ001
+    assert "tzinfo=UTC" in refusal("timestamp with time zone", datetime(2026, 7, 4))  # noqa: DTZ001 - naive, and to be refused or kept so
     assert "bigint" in refusal("integer", 1 << 40)
     assert "type Decimal" in refusal("jsonb", Decimal(1))
